@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the mediator and a worker say to each other: messages on a SOCK_SEQPACKET pair, one message
+ * a packet, made by the mediator before it starts the worker. The prose is docs/worker.md. Native
+ * endianness: both ends are one host.
+ *
+ * The mediator trusts a worker as little as a guest: it bounds every length, drops answers that it
+ * did not ask for, and ends a worker that breaks the rules.
+ */
+#ifndef VGPU_WORKER_H
+#define VGPU_WORKER_H
+
+#include <assert.h>
+#include <stdint.h>
+
+#include "vgpu/registers.h"
+
+struct vgpu_worker_header {
+    uint32_t type;   /* enum vgpu_worker_type */
+    uint32_t length; /* bytes after this header */
+    uint64_t
+        seq; /* REQUEST, RESPONSE, CANCEL: the request; GRANT, RECALL, RETURN: the lease; else 0 */
+};
+static_assert(sizeof(struct vgpu_worker_header) == 16, "wire");
+
+enum vgpu_worker_type {
+    /* mediator -> worker */
+    VGPU_WORKER_REQUEST = 1,
+    VGPU_WORKER_CANCEL = 2, /* nobody waits for this request any more; undo what it made */
+    VGPU_WORKER_GRANT = 3,  /* the lease `seq` is yours */
+    VGPU_WORKER_RECALL = 4, /* give the lease `seq` back: see struct vgpu_worker_recall */
+    /* worker -> mediator */
+    VGPU_WORKER_READY = 16, /* once, when the worker takes requests */
+    VGPU_WORKER_RESPONSE = 17,
+    VGPU_WORKER_WANT = 18,   /* a lease, please; at most one WANT until GRANT */
+    VGPU_WORKER_RETURN = 19, /* nothing of lease `seq` is in flight any more */
+};
+
+/* REQUEST: the request follows. */
+struct vgpu_worker_request {
+    uint32_t request_id; /* the guest's name for it: a repeated one asks for a parked answer */
+    uint32_t length;     /* bytes */
+};
+static_assert(sizeof(struct vgpu_worker_request) == 8, "wire");
+
+/* RESPONSE: the response follows. */
+struct vgpu_worker_response {
+    uint32_t error_code; /* enum vgpu_error */
+    uint32_t length;     /* bytes */
+};
+static_assert(sizeof(struct vgpu_worker_response) == 8, "wire");
+
+/*
+ * RECALL: somebody else waits. The worker returns the lease as soon as it has nothing to do, and
+ * starts nothing new once grace_us have passed; what is in flight then is finished first.
+ */
+struct vgpu_worker_recall {
+    uint32_t grace_us;
+    uint32_t reserved; /* 0 */
+};
+static_assert(sizeof(struct vgpu_worker_recall) == 8, "wire");
+
+#define VGPU_WORKER_MAX_MESSAGE                                                                    \
+    (sizeof(struct vgpu_worker_header) + sizeof(struct vgpu_worker_request) + VGPU_MAILBOX_BYTES)
+
+#endif

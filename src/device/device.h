@@ -200,6 +200,9 @@ void vgpu_device_timer(struct vgpu_device *dev, uint64_t now_ns);
 /* True while bytes wait for vgpu_device_link_writable. */
 bool vgpu_device_link_wants_write(const struct vgpu_device *dev);
 
+/* For those who look on; nothing else is to be decided by it. */
+enum vgpu_device_link_state vgpu_device_link_state(const struct vgpu_device *dev);
+
 /* True while LINK_STATE bit 0 is set. */
 bool vgpu_device_attached(const struct vgpu_device *dev);
 

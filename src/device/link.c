@@ -180,6 +180,11 @@ bool vgpu_device_link_hello_sent(const struct vgpu_device *dev)
     return tx_empty(&dev->link);
 }
 
+enum vgpu_device_link_state vgpu_device_link_state(const struct vgpu_device *dev)
+{
+    return dev->link.state;
+}
+
 bool vgpu_device_link_wants_write(const struct vgpu_device *dev)
 {
     const struct vgpu_device_link *link = &dev->link;

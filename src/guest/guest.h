@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of libvgpu share: the handle, the session, the error text. Nothing of it is seen
+ * by programs.
+ */
+#ifndef VGPU_GUEST_GUEST_H
+#define VGPU_GUEST_GUEST_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "guest/record.h"
+#include "guest/transport.h"
+#include "guest/vgpu_mmio_client.h"
+
+#define VGPU_DEFAULT_TIMEOUT_MS 35000u /* a little more than the device's own 30 s */
+
+enum vgpu_gate { VGPU_GATE_FREE, VGPU_GATE_SENDING, VGPU_GATE_SENT };
+
+struct vgpu {
+    struct vgpu_transport *transport;
+    pid_t pid; /* of the process that made it: see fork in the public header */
+    uint32_t timeout_ms;
+    char address[256];
+    char *run_dir; /* where sessions are recorded; NULL: not needed */
+
+    pthread_mutex_t lock; /* guards what follows; never held while the device is waited for */
+    pthread_cond_t gate_moved;
+    enum vgpu_gate gate; /* the one request in flight */
+    pthread_t owner;     /* its thread, unless the gate is free */
+    uint32_t next_request_id;
+    struct vgpu_statistics statistics;
+    struct vgpu_session *sessions; /* open ones */
+};
+
+struct vgpu_session {
+    struct vgpu *gpu;
+    struct vgpu_session *next;
+    uint64_t number;
+    uint32_t generation; /* in which it was opened */
+    struct vgpu_record record;
+    char unrecorded_why[256]; /* empty when recorded */
+
+    pthread_mutex_t lock; /* guards what follows */
+    uint32_t timeout_ms;  /* 0: the handle's */
+    bool dead;            /* GENERATION moved */
+    uint32_t next_stage;
+    uint32_t sync_request_id;   /* of a SYNCHRONIZE whose answer is still to come; 0: none */
+    bool sync_stale;            /* something was queued after that one was asked */
+    pthread_mutex_t stage_lock; /* one stage at a time, so that four suffice for any thread count */
+};
+
+/* Sets the thread's error text, and returns `result`. */
+int vgpu_fail(int result, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* 0, or -EINVAL / -ECHILD when the handle may not be used here. */
+int vgpu_check_handle(const struct vgpu *gpu);
+int vgpu_check_session(const struct vgpu_session *session);
+
+/* Random bytes of the kernel; -EIO when it has none for us. */
+int vgpu_random(void *bytes, size_t length);
+
+/* One request of a session, to be put into bytes. */
+struct vgpu_call {
+    const char *what; /* for messages: "vgpu_memory_alloc" */
+    uint32_t opcode;
+    uint32_t flags;
+    const uint32_t *params; /* opcodes under VGPU_OP_SESSION_FIRST only */
+    uint32_t param_count;
+    const void *prefix; /* what follows the session's number, opcodes from there on only */
+    uint32_t prefix_length;
+    const void *data;
+    uint32_t data_length;
+    uint32_t request_id; /* 0: a new one */
+};
+
+/*
+ * Makes the request, asks again while the host says "not yet", takes the answer apart. `response`
+ * is where the answer's pointers lead. Returns as the public functions do. -ETIMEDOUT with
+ * *pending_id set (when not NULL) means that the host said "not yet" to that request at least once.
+ */
+int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call,
+                      uint32_t timeout_ms, struct vgpu_response *response,
+                      struct vgpu_answer *answer, uint32_t *pending_id);
+
+/* ERROR_CODE as a negative errno, with a text. */
+int vgpu_fail_error_code(const char *what, uint32_t error_code, const struct vgpu_answer *answer);
+
+/* Something was queued that a SYNCHRONIZE asked before does not cover. */
+void vgpu_session_queued(struct vgpu_session *session);
+
+/* SESSION_CLOSE of any number, for the clean-up of dead programs' sessions and for our own. */
+int vgpu_session_end(struct vgpu *gpu, uint64_t number);
+
+/* Finds the device that options and environment name. enumerate.c */
+int vgpu_find_device(const struct vgpu_options *options, char *device_dir, size_t capacity,
+                     char *address, size_t address_capacity);
+
+#endif

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sessions: opening under a random number that is recorded first, so that a successor can clean up,
+ * and closing. Also what is asked of a session as a whole: device info, NOP.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "guest/guest.h"
+#include "vgpu/curesult.h"
+
+#define NUMBER_TRIES 8 /* random 64-bit numbers: a second clash in a row means something is wrong  \
+                        */
+
+static bool end_for_dead(void *context, uint64_t number)
+{
+    return vgpu_session_end(context, number) == 0;
+}
+
+/* Directory for this device's records, after ending what dead programs left; negative errno with a
+ * text when there is none. */
+static int open_records(struct vgpu *gpu, uint32_t generation)
+{
+    int dir = vgpu_record_open_dir(gpu->run_dir, gpu->address + strlen("pci:"));
+    if (dir < 0)
+        return dir;
+    int removed = vgpu_record_sweep(dir, generation, end_for_dead, gpu);
+    if (removed < 0) {
+        close(dir);
+        return vgpu_fail(removed, "the run directory %s cannot be read: %s", gpu->run_dir,
+                         strerror(-removed));
+    }
+    return dir;
+}
+
+/* Picks a number, and records it when there is a directory to record it in. */
+static int choose_number(struct vgpu_session *session, int dir)
+{
+    for (int i = 0; i < NUMBER_TRIES; i++) {
+        int err = vgpu_random(&session->number, sizeof(session->number));
+        if (err < 0)
+            return err;
+        if (session->number == 0)
+            continue;
+        if (dir < 0)
+            return 0;
+        err = vgpu_record_create(dir, session->number, session->generation, &session->record);
+        if (err == 0)
+            return 0;
+        if (err != -EEXIST) {
+            snprintf(session->unrecorded_why, sizeof(session->unrecorded_why),
+                     "no file could be made in %s: %s", session->gpu->run_dir, strerror(-err));
+            return 0;
+        }
+    }
+    return vgpu_fail(-EIO, "no free session number was found in %d tries", NUMBER_TRIES);
+}
+
+static int init_session_locks(struct vgpu_session *session)
+{
+    if (pthread_mutex_init(&session->lock, NULL))
+        return -ENOMEM;
+    if (pthread_mutex_init(&session->stage_lock, NULL)) {
+        pthread_mutex_destroy(&session->lock);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+static void free_session(struct vgpu_session *session)
+{
+    pthread_mutex_destroy(&session->stage_lock);
+    pthread_mutex_destroy(&session->lock);
+    free(session);
+}
+
+int vgpu_session_open(struct vgpu *gpu, struct vgpu_session **result)
+{
+    struct vgpu_response response;
+    struct vgpu_answer answer;
+    int err = vgpu_check_handle(gpu);
+    if (err < 0)
+        return err;
+    if (!result)
+        return vgpu_fail(-EINVAL, "vgpu_session_open: session is NULL");
+    *result = NULL;
+    struct vgpu_session *session = calloc(1, sizeof(*session));
+    if (!session)
+        return vgpu_fail(-ENOMEM, "out of memory");
+    if (init_session_locks(session) < 0) {
+        free(session);
+        return vgpu_fail(-ENOMEM, "out of memory");
+    }
+    session->gpu = gpu;
+    session->record = (struct vgpu_record)VGPU_RECORD_NONE;
+    session->next_stage = 1;
+    int dir = -1;
+    /* Before the session is made: should it move in between, the first answer shows it. */
+    if ((err = vgpu_generation(gpu, &session->generation)) < 0)
+        goto fail;
+    if (gpu->run_dir) {
+        dir = open_records(gpu, session->generation);
+        if (dir < 0)
+            snprintf(session->unrecorded_why, sizeof(session->unrecorded_why), "%s",
+                     vgpu_last_error_text());
+    }
+    for (int i = 0; i < NUMBER_TRIES; i++) {
+        if ((err = choose_number(session, dir)) < 0)
+            goto fail;
+        struct vgpu_call call = {.what = "vgpu_session_open", .opcode = VGPU_OP_SESSION_OPEN};
+        err = vgpu_session_call(session, &call, 0, &response, &answer, NULL);
+        if (err != CUDA_ERROR_ILLEGAL_STATE)
+            break;
+        vgpu_record_remove(&session->record, session->number); /* somebody has that number */
+    }
+    if (err != 0) {
+        /* It may have been opened all the same, when the answer was lost: then the record stays for
+         * the next opener, unless the host said no. */
+        if (err > 0 || err == -EAGAIN || err == -ENOLINK || err == -ESTALE)
+            vgpu_record_remove(&session->record, session->number);
+        goto fail;
+    }
+    if (dir >= 0)
+        close(dir);
+    pthread_mutex_lock(&gpu->lock);
+    session->next = gpu->sessions;
+    gpu->sessions = session;
+    pthread_mutex_unlock(&gpu->lock);
+    *result = session;
+    return 0;
+fail:
+    if (dir >= 0)
+        close(dir);
+    vgpu_record_release(&session->record);
+    free_session(session);
+    return err;
+}
+
+int vgpu_check_session(const struct vgpu_session *session)
+{
+    if (!session)
+        return vgpu_fail(-EINVAL, "the vgpu session is NULL");
+    return vgpu_check_handle(session->gpu);
+}
+
+int vgpu_session_close(struct vgpu_session *session)
+{
+    if (!session)
+        return 0;
+    struct vgpu *gpu = session->gpu;
+    int err = vgpu_check_handle(gpu);
+    if (err < 0)
+        return err; /* a forked child's: vgpu_cleanup frees it */
+    pthread_mutex_lock(&gpu->lock);
+    for (struct vgpu_session **at = &gpu->sessions; *at; at = &(*at)->next) {
+        if (*at == session) {
+            *at = session->next;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&gpu->lock);
+    /* With its generation it is gone already. */
+    if (!session->dead)
+        err = vgpu_session_end(gpu, session->number);
+    if (err == 0)
+        vgpu_record_remove(&session->record, session->number);
+    else
+        vgpu_record_release(&session->record); /* the next opener tries again */
+    free_session(session);
+    return err;
+}
+
+uint64_t vgpu_session_number(const struct vgpu_session *session)
+{
+    return session ? session->number : 0;
+}
+
+bool vgpu_session_recorded(const struct vgpu_session *session, const char **why)
+{
+    bool recorded = session && session->unrecorded_why[0] == 0;
+    if (why)
+        *why = recorded ? "" : session ? session->unrecorded_why : "no session";
+    return recorded;
+}
+
+void vgpu_session_set_timeout(struct vgpu_session *session, uint32_t timeout_ms)
+{
+    if (vgpu_check_session(session) < 0)
+        return;
+    pthread_mutex_lock(&session->lock);
+    session->timeout_ms = timeout_ms;
+    pthread_mutex_unlock(&session->lock);
+}
+
+void vgpu_session_queued(struct vgpu_session *session)
+{
+    pthread_mutex_lock(&session->lock);
+    session->sync_stale = true;
+    pthread_mutex_unlock(&session->lock);
+}
+
+int vgpu_nop(struct vgpu_session *session)
+{
+    struct vgpu_response response;
+    struct vgpu_answer answer;
+    int err = vgpu_check_session(session);
+    if (err < 0)
+        return err;
+    struct vgpu_call call = {.what = "vgpu_nop", .opcode = VGPU_OP_NOP};
+    return vgpu_session_call(session, &call, 0, &response, &answer, NULL);
+}
+
+int vgpu_device_info(struct vgpu_session *session, struct vgpu_device_info_wire *info)
+{
+    struct vgpu_response response;
+    struct vgpu_answer answer;
+    int err = vgpu_check_session(session);
+    if (err < 0)
+        return err;
+    if (!info)
+        return vgpu_fail(-EINVAL, "vgpu_device_info: info is NULL");
+    struct vgpu_call call = {.what = "vgpu_device_info", .opcode = VGPU_OP_GET_DEVICE_INFO};
+    err = vgpu_session_call(session, &call, 0, &response, &answer, NULL);
+    if (err != 0)
+        return err;
+    if (answer.data_length != sizeof(*info))
+        return vgpu_fail(-EBADMSG, "vgpu_device_info: an answer of %" PRIu32 " bytes, want %zu",
+                         answer.data_length, sizeof(*info));
+    memcpy(info, answer.data, sizeof(*info));
+    /* Names end in NUL by contract; a caller that prints them must be able to rely on it. */
+    info->name[sizeof(info->name) - 1] = 0;
+    info->backend[sizeof(info->backend) - 1] = 0;
+    return 0;
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The control thread; see control.h. */
+#define _GNU_SOURCE /* ppoll */
+#include "worker/control.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/net.h"
+#include "worker/dispatch.h"
+#include "worker/engine.h"
+#include "worker/lease.h"
+#include "worker/mailbox.h"
+#include "worker/packet.h"
+
+#define PACKETS_A_TURN 64 /* then the engine and the deadlines get their turn */
+
+struct vgpu_worker {
+    int fd;
+    struct vgpu_lease lease;
+    struct vgpu_engine *engine;
+    struct vgpu_dispatcher dispatcher;
+    struct vgpu_mailbox mailbox;
+    struct vgpu_packet_queue out;
+};
+
+static void respond(void *context, uint64_t seq, uint32_t error_code, const uint8_t *bytes,
+                    uint32_t length)
+{
+    struct vgpu_worker *w = context;
+    vgpu_packet_send_response(&w->out, seq, error_code, bytes, length);
+}
+
+static uint64_t now_ns(void *context)
+{
+    (void)context;
+    return vgpu_clock_ns();
+}
+
+int vgpu_worker_create(const struct vgpu_worker_config *config, struct vgpu_worker **out)
+{
+    int rc = vgpu_fd_set_nonblock(config->fd);
+    if (rc)
+        return rc;
+    struct vgpu_worker *w = calloc(1, sizeof(*w));
+    if (!w)
+        return -ENOMEM;
+    w->fd = config->fd;
+    vgpu_lease_init(&w->lease);
+    struct vgpu_device_info info = {.name = ""};
+    config->ops->device_info(config->backend, &info);
+    rc = vgpu_engine_create(config->ops, config->backend, &w->lease, &w->engine);
+    if (rc) {
+        free(w);
+        return rc;
+    }
+    vgpu_dispatch_init(&w->dispatcher, w->engine, &info, config->session_id);
+    vgpu_mailbox_init(&w->mailbox, &(struct vgpu_mailbox_config){.dispatcher = &w->dispatcher,
+                                                                 .respond = respond,
+                                                                 .now_ns = now_ns,
+                                                                 .context = w});
+    vgpu_packet_queue_init(&w->out, config->fd);
+    *out = w;
+    return 0;
+}
+
+void vgpu_worker_destroy(struct vgpu_worker *w)
+{
+    vgpu_engine_destroy(w->engine);
+    vgpu_mailbox_destroy(&w->mailbox);
+    vgpu_dispatch_destroy(&w->dispatcher);
+    vgpu_packet_queue_destroy(&w->out);
+    free(w);
+}
+
+static int handle(struct vgpu_worker *w, const struct vgpu_packet *p)
+{
+    uint64_t seq = p->header.seq;
+    switch (p->header.type) {
+    case VGPU_WORKER_REQUEST:
+        vgpu_mailbox_request(&w->mailbox, seq, p->request_id, p->bytes, p->length);
+        return 0;
+    case VGPU_WORKER_CANCEL:
+        vgpu_mailbox_cancel(&w->mailbox, seq);
+        return 0;
+    case VGPU_WORKER_GRANT:
+        /* The engine may have released without our having said so yet: the mediator cannot grant
+         * before it has read that. */
+        if (vgpu_lease_grant(&w->lease, seq)) {
+            vgpu_log(VGPU_LOG_ERROR, "violation",
+                     "reason=\"GRANT of lease %llu while holding %llu\"", (unsigned long long)seq,
+                     (unsigned long long)w->lease.number);
+            return -EPROTO;
+        }
+        vgpu_engine_wake(w->engine);
+        return 0;
+    case VGPU_WORKER_RECALL:
+        if (vgpu_lease_recall(&w->lease, seq, vgpu_clock_ns(), p->grace_us))
+            vgpu_engine_wake(w->engine);
+        return 0;
+    default:
+        return -EPROTO; /* parse lets nothing else through */
+    }
+}
+
+/* Reads what there is. Returns 1 to go on, 0 at the end of the socket, a negative errno. */
+static int read_packets(struct vgpu_worker *w)
+{
+    for (int i = 0; i < PACKETS_A_TURN && !w->out.error; i++) {
+        uint8_t buffer[VGPU_WORKER_MAX_MESSAGE];
+        struct vgpu_net_ancillary ancillary;
+        ssize_t n = vgpu_net_recv(w->fd, buffer, sizeof(buffer), 0, &ancillary);
+        if (n == -EAGAIN || n == -EWOULDBLOCK)
+            return 1;
+        if (n == -ECONNRESET)
+            return 0; /* closed with our packets unread */
+        if (n < 0)
+            return (int)n;
+        if (n == 0)
+            return 0;
+        struct vgpu_packet packet;
+        const char *why = "descriptors, or a packet that is too long";
+        int rc = ancillary.excess || ancillary.truncated ? -EPROTO : 0;
+        if (!rc)
+            rc = vgpu_packet_parse(buffer, (size_t)n, &packet, &why);
+        if (rc) {
+            vgpu_log(VGPU_LOG_ERROR, "violation", "reason=\"%s\" bytes=%zd", why, n);
+            return rc;
+        }
+        rc = handle(w, &packet);
+        if (rc)
+            return rc;
+    }
+    return 1;
+}
+
+/* Says RETURN and WANT, in this order: a lease that went back may be wanted again at once. */
+static void settle_lease(struct vgpu_worker *w)
+{
+    uint64_t number;
+    if (vgpu_lease_tick(&w->lease, vgpu_clock_ns()))
+        vgpu_engine_wake(w->engine);
+    if (vgpu_lease_take_return(&w->lease, &number))
+        vgpu_packet_send(&w->out, VGPU_WORKER_RETURN, number);
+    if (vgpu_engine_has_work(w->engine) && vgpu_lease_want(&w->lease))
+        vgpu_packet_send(&w->out, VGPU_WORKER_WANT, 0);
+}
+
+static struct timespec time_left(uint64_t deadline_ns)
+{
+    uint64_t now = vgpu_clock_ns();
+    uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
+    return (struct timespec){.tv_sec = (time_t)(left / VGPU_NS_PER_S),
+                             .tv_nsec = (long)(left % VGPU_NS_PER_S)};
+}
+
+int vgpu_worker_run(struct vgpu_worker *w)
+{
+    vgpu_packet_send(&w->out, VGPU_WORKER_READY, 0);
+    while (!w->out.error) {
+        uint64_t deadline = vgpu_mailbox_deadline(&w->mailbox);
+        uint64_t grace = vgpu_lease_deadline(&w->lease);
+        if (grace < deadline)
+            deadline = grace;
+        struct timespec left = time_left(deadline);
+        struct pollfd fds[] = {
+            {.fd = w->fd, .events = (short)(POLLIN | (w->out.count ? POLLOUT : 0))},
+            {.fd = vgpu_engine_fd(w->engine), .events = POLLIN},
+        };
+        if (ppoll(fds, 2, deadline == VGPU_NS_NEVER ? NULL : &left, NULL) < 0 && errno != EINTR)
+            return -errno;
+        if (fds[0].revents & POLLOUT)
+            vgpu_packet_flush(&w->out);
+        if (fds[1].revents)
+            vgpu_dispatch_collect(&w->dispatcher);
+        if (fds[0].revents & ~POLLOUT) {
+            int rc = read_packets(w);
+            if (rc <= 0)
+                return rc;
+        }
+        vgpu_mailbox_tick(&w->mailbox);
+        settle_lease(w);
+    }
+    return w->out.error;
+}

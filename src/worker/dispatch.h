@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The dispatcher: from a request's bytes to an answer, at once or later. It decodes, checks against
+ * the session, makes jobs for the engine and turns finished jobs into answers. It knows nothing of
+ * transports: whoever submits hands in a sink, and is told there.
+ *
+ * Every function is the control thread's. Answers that come later are delivered from
+ * vgpu_dispatch_collect only, never from inside submit or drop.
+ */
+#ifndef VGPU_WORKER_DISPATCH_H
+#define VGPU_WORKER_DISPATCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "backend/backend.h"
+#include "worker/answer.h"
+#include "worker/engine.h"
+#include "worker/job.h"
+#include "worker/session.h"
+
+/* Where a transport gets its answers. `tag` is what it gave to submit. */
+struct vgpu_sink {
+    void (*answer)(struct vgpu_sink *sink, void *tag, const struct vgpu_answer *answer);
+};
+
+struct vgpu_dispatcher {
+    struct vgpu_engine *engine;
+    struct vgpu_device_info info;
+    struct vgpu_session session;
+    TAILQ_HEAD(, vgpu_job) room; /* early jobs that wait for one of the 256 places, in order */
+};
+
+/* The engine must outlive the dispatcher's use, and must be destroyed before its last jobs' owner
+ * forgets them: destroy the engine first, then the dispatcher. */
+void vgpu_dispatch_init(struct vgpu_dispatcher *d, struct vgpu_engine *engine,
+                        const struct vgpu_device_info *info, uint64_t session_id);
+void vgpu_dispatch_destroy(struct vgpu_dispatcher *d);
+
+/*
+ * Takes one request; the bytes may change afterwards. Returns NULL when *answer is filled, else the
+ * job that will end in sink->answer(tag), until then good for vgpu_dispatch_drop.
+ */
+struct vgpu_job *vgpu_dispatch_submit(struct vgpu_dispatcher *d, const uint8_t *bytes,
+                                      size_t length, struct vgpu_sink *sink, void *tag,
+                                      struct vgpu_answer *answer);
+
+/* Nobody waits for this job any more (P12, P13): it is not started, or undone when it ends. The job
+ * is not the caller's afterwards. */
+void vgpu_dispatch_drop(struct vgpu_dispatcher *d, struct vgpu_job *job);
+
+/* Takes back what an answer says it made. */
+void vgpu_dispatch_undo(struct vgpu_dispatcher *d, const struct vgpu_undo *undo);
+
+/* The engine's descriptor was readable: delivers what has come. */
+void vgpu_dispatch_collect(struct vgpu_dispatcher *d);
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The engine: a bounded FIFO of jobs and the one thread that calls the backend, each job under the
+ * lease (W4). Every function here is the control thread's. A job belongs to the engine from push
+ * until remove or collect gives it back.
+ */
+#ifndef VGPU_WORKER_ENGINE_H
+#define VGPU_WORKER_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "worker/execute.h"
+#include "worker/job.h"
+#include "worker/lease.h"
+
+#define VGPU_ENGINE_EARLY_MAX 256u /* answered jobs that may wait (P19) */
+#define VGPU_ENGINE_JOBS_MAX  512u /* jobs of every kind that may wait */
+
+struct vgpu_engine;
+
+/* Starts the thread. The lease and the backend must outlive the engine. Returns 0 or a negative
+ * errno. */
+int vgpu_engine_create(const struct vgpu_backend_ops *ops, struct vgpu_backend *backend,
+                       struct vgpu_lease *lease, struct vgpu_engine **out);
+
+/* Interrupts what runs, ends the thread, frees every job. Not for a backend that ignores
+ * interrupt: it waits for the thread. */
+void vgpu_engine_destroy(struct vgpu_engine *e);
+
+/* Readable when there is something to collect, to admit, or a lease to return. */
+int vgpu_engine_fd(const struct vgpu_engine *e);
+/* Before looking: makes the descriptor unreadable until the next event. */
+void vgpu_engine_clear(struct vgpu_engine *e);
+
+/* Whether a further job would be one too many. */
+bool vgpu_engine_full(struct vgpu_engine *e);
+
+/* Appends. Never fails; who pushes what a guest asked for asks vgpu_engine_full first. */
+void vgpu_engine_push(struct vgpu_engine *e, struct vgpu_job *job);
+
+/* Takes a job out that has not started: true, and it is the caller's again. */
+bool vgpu_engine_remove(struct vgpu_engine *e, struct vgpu_job *job);
+
+/* Whether an early job may be answered now: it has a place among the VGPU_ENGINE_EARLY_MAX, or has
+ * started. When not, the descriptor becomes readable once it is worth asking again. */
+bool vgpu_engine_admit(struct vgpu_engine *e, struct vgpu_job *job);
+
+/* Moves every finished job to the end of `done`. */
+void vgpu_engine_collect(struct vgpu_engine *e, struct vgpu_job_list *done);
+
+/* Whether a job waits. */
+bool vgpu_engine_has_work(struct vgpu_engine *e);
+
+/* The lease's gate moved: the thread must look. */
+void vgpu_engine_wake(struct vgpu_engine *e);
+
+/* The sticky error (0: none), and free device memory as of the last job that changed it. */
+CUresult vgpu_engine_sticky(const struct vgpu_engine *e);
+uint64_t vgpu_engine_free_bytes(const struct vgpu_engine *e);
+
+const char *vgpu_engine_backend_name(const struct vgpu_engine *e);
+
+/* Frees a job that is the caller's. */
+void vgpu_job_free(struct vgpu_job *job);
+
+#endif

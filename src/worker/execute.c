@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Jobs on the backend; see execute.h. */
+#include "worker/execute.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/wire.h"
+#include "worker/answer.h"
+
+/* Errors that a CUDA context never recovers from. */
+static bool is_sticky(CUresult status)
+{
+    switch ((int)status) {
+    case CUDA_ERROR_ILLEGAL_ADDRESS:
+    case CUDA_ERROR_LAUNCH_TIMEOUT:
+    case CUDA_ERROR_CONTEXT_IS_DESTROYED:
+    case CUDA_ERROR_ASSERT:
+    case CUDA_ERROR_HARDWARE_STACK_ERROR:
+    case CUDA_ERROR_ILLEGAL_INSTRUCTION:
+    case CUDA_ERROR_MISALIGNED_ADDRESS:
+    case CUDA_ERROR_INVALID_ADDRESS_SPACE:
+    case CUDA_ERROR_INVALID_PC:
+    case CUDA_ERROR_LAUNCH_FAILED:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void set_sticky(struct vgpu_executor *x, CUresult status)
+{
+    if (!atomic_load_explicit(&x->sticky, memory_order_relaxed))
+        atomic_store_explicit(&x->sticky, (uint32_t)status, memory_order_release);
+}
+
+static void publish_free(struct vgpu_executor *x)
+{
+    uint64_t free_bytes, total_bytes;
+    if (x->ops->mem_info(x->backend, &free_bytes, &total_bytes) == CUDA_SUCCESS)
+        atomic_store_explicit(&x->free_bytes, free_bytes, memory_order_relaxed);
+}
+
+void vgpu_executor_init(struct vgpu_executor *x, const struct vgpu_backend_ops *ops,
+                        struct vgpu_backend *backend)
+{
+    x->ops = ops;
+    x->backend = backend;
+    x->deferred = CUDA_SUCCESS;
+    x->in_flight = false;
+    atomic_init(&x->sticky, CUDA_SUCCESS);
+    atomic_init(&x->free_bytes, 0);
+    publish_free(x);
+}
+
+static CUresult synchronize(struct vgpu_executor *x)
+{
+    CUresult status = x->ops->synchronize(x->backend);
+    x->in_flight = false;
+    if (status != CUDA_SUCCESS)
+        set_sticky(x, status);
+    return status;
+}
+
+/* SYNCHRONIZE and copies to the host hand out the deferred error, once. */
+static CUresult report_deferred(struct vgpu_executor *x, struct vgpu_job *job)
+{
+    CUresult status = x->deferred;
+    x->deferred = CUDA_SUCCESS;
+    job->deferred_reported = status;
+    return status;
+}
+
+static CUresult load_module(struct vgpu_executor *x, struct vgpu_job *job)
+{
+    char log[VGPU_ANSWER_DATA_BYTES + 1] = "";
+    const void *image = job->blob.bytes ? job->blob.bytes : job->data;
+    size_t size = job->blob.bytes ? job->blob.size : job->data_length;
+    CUresult status = x->ops->module_load(x->backend, image, size, &job->module, log, sizeof(log));
+    /* The image can be 64 MiB: it goes now, not when somebody fetches the answer. */
+    vgpu_blob_free(&job->blob);
+    job->data_length = 0;
+    if (status != CUDA_SUCCESS) {
+        job->data_length = (uint32_t)strnlen(log, sizeof(log) - 1);
+        memcpy(job->data, log, job->data_length);
+    }
+    return status;
+}
+
+static CUresult find_kernel(struct vgpu_executor *x, struct vgpu_job *job)
+{
+    const struct vgpu_kernel_info *info = NULL;
+    CUresult status = x->ops->module_kernel(x->backend, job->module, (const char *)job->data,
+                                            &job->kernel, &info);
+    if (status != CUDA_SUCCESS) {
+        char text[VGPU_NAME_MAX + 64];
+        int n = snprintf(text, sizeof(text), "the module has no kernel '%s'", job->data);
+        job->data_length = (uint32_t)n;
+        memcpy(job->data, text, job->data_length);
+        return status;
+    }
+    /* Copied here: `info` lives only until a job behind this one unloads the module. */
+    job->limits = (struct vgpu_kernel_limits){
+        .param_count = info->param_count,
+        .param_bytes = info->param_bytes,
+        .max_threads_per_block = info->max_threads_per_block,
+        .static_shared_bytes = info->static_shared_bytes,
+        .local_bytes = info->local_bytes,
+    };
+    uint32_t fit = VGPU_MAILBOX_BYTES - 64; /* header and 7 results, rounded up to 8 */
+    job->data_length = 0;
+    for (uint32_t i = job->first_param;
+         i < info->param_count && job->data_length + sizeof(struct vgpu_param_layout) <= fit; i++) {
+        vgpu_store_le32(job->data + job->data_length, info->params[i].offset);
+        vgpu_store_le32(job->data + job->data_length + 4, info->params[i].size);
+        job->data_length += (uint32_t)sizeof(struct vgpu_param_layout);
+    }
+    return CUDA_SUCCESS;
+}
+
+static CUresult find_global(struct vgpu_executor *x, struct vgpu_job *job)
+{
+    CUresult status = x->ops->module_global(x->backend, job->module, (const char *)job->data,
+                                            &job->address, &job->size);
+    job->data_length = 0;
+    if (status != CUDA_SUCCESS) {
+        char text[VGPU_NAME_MAX + 64];
+        int n = snprintf(text, sizeof(text), "the module has no variable '%s'", job->data);
+        job->data_length = (uint32_t)n;
+        memcpy(job->data, text, job->data_length);
+    }
+    return status;
+}
+
+static CUresult run(struct vgpu_executor *x, struct vgpu_job *job)
+{
+    const struct vgpu_backend_ops *ops = x->ops;
+    struct vgpu_backend *b = x->backend;
+    CUresult status = CUDA_ERROR_UNKNOWN;
+    switch (job->kind) {
+    case VGPU_JOB_LAUNCH:
+        x->in_flight = true;
+        return ops->launch(b, &job->launch);
+    case VGPU_JOB_ALLOC:
+        status = ops->mem_alloc(b, job->size, &job->address);
+        break;
+    case VGPU_JOB_FREE:
+        status = ops->mem_free(b, job->address);
+        break;
+    case VGPU_JOB_HTOD:
+        return ops->copy_htod(b, job->address, job->data, job->data_length);
+    case VGPU_JOB_DTOH:
+        job->data_length = 0;
+        status = report_deferred(x, job);
+        if (status == CUDA_SUCCESS)
+            status = ops->copy_dtoh(b, job->data, job->source, (size_t)job->size);
+        if (status == CUDA_SUCCESS)
+            job->data_length = (uint32_t)job->size;
+        return status;
+    case VGPU_JOB_DTOD:
+        return ops->copy_dtod(b, job->address, job->source, job->size);
+    case VGPU_JOB_SYNCHRONIZE:
+        status = synchronize(x);
+        return status == CUDA_SUCCESS ? report_deferred(x, job) : status;
+    case VGPU_JOB_MODULE_LOAD:
+        status = load_module(x, job);
+        break;
+    case VGPU_JOB_MODULE_UNLOAD:
+        status = ops->module_unload(b, job->module);
+        break;
+    case VGPU_JOB_MODULE_KERNEL:
+        return find_kernel(x, job);
+    case VGPU_JOB_MODULE_GLOBAL:
+        return find_global(x, job);
+    case VGPU_JOB_RESTORE_ERROR:
+        if (x->deferred == CUDA_SUCCESS)
+            x->deferred = job->deferred_reported;
+        return CUDA_SUCCESS;
+    }
+    publish_free(x);
+    return status;
+}
+
+void vgpu_execute(struct vgpu_executor *x, struct vgpu_job *job)
+{
+    CUresult status = (CUresult)atomic_load_explicit(&x->sticky, memory_order_relaxed);
+    if (status != CUDA_SUCCESS) {
+        job->status = status; /* P16: nothing reaches a context that is lost */
+        job->data_length = 0;
+        return;
+    }
+    job->status = run(x, job);
+    if (job->status == CUDA_SUCCESS || job->deferred_reported != CUDA_SUCCESS)
+        return;
+    if (is_sticky(job->status))
+        set_sticky(x, job->status);
+    else if (job->early && x->deferred == CUDA_SUCCESS)
+        x->deferred = job->status;
+}
+
+void vgpu_execute_drain(struct vgpu_executor *x)
+{
+    if (x->in_flight)
+        (void)synchronize(x);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One job on the backend, and what its failure means for the session: deferred (reported once,
+ * P10) or sticky (reported for ever, P16). The engine thread's, but for the two atomics, which any
+ * thread may read. Knows nothing of queues, leases or requests.
+ */
+#ifndef VGPU_WORKER_EXECUTE_H
+#define VGPU_WORKER_EXECUTE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backend/backend.h"
+#include "worker/job.h"
+
+struct vgpu_executor {
+    const struct vgpu_backend_ops *ops;
+    struct vgpu_backend *backend;
+    CUresult deferred; /* the first that was not reported yet; 0: none */
+    bool in_flight;    /* launches that no synchronize has waited for */
+
+    _Atomic uint32_t sticky;     /* CUresult; 0: none. Never goes back to 0 */
+    _Atomic uint64_t free_bytes; /* of device memory */
+};
+
+/* Before there is an engine thread. The backend stays the caller's. */
+void vgpu_executor_init(struct vgpu_executor *x, const struct vgpu_backend_ops *ops,
+                        struct vgpu_backend *backend);
+
+/* Runs the job; sets its status and output. */
+void vgpu_execute(struct vgpu_executor *x, struct vgpu_job *job);
+
+/* Waits until nothing is in flight: before a lease goes back. */
+void vgpu_execute_drain(struct vgpu_executor *x);
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One piece of work for the backend, and its result. The dispatcher makes it and gets it back; in
+ * between it is the engine's and nobody else may look at it (but for vgpu_engine_remove). Knows
+ * nothing of handles, stages or requests: those were looked up before.
+ */
+#ifndef VGPU_WORKER_JOB_H
+#define VGPU_WORKER_JOB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "backend/backend.h"
+#include "vgpu/protocol.h"
+#include "worker/blob.h"
+
+enum vgpu_job_kind {
+    VGPU_JOB_LAUNCH,
+    VGPU_JOB_ALLOC,
+    VGPU_JOB_FREE,
+    VGPU_JOB_HTOD,
+    VGPU_JOB_DTOH,
+    VGPU_JOB_DTOD,
+    VGPU_JOB_SYNCHRONIZE,
+    VGPU_JOB_MODULE_LOAD,
+    VGPU_JOB_MODULE_UNLOAD,
+    VGPU_JOB_MODULE_KERNEL,
+    VGPU_JOB_MODULE_GLOBAL,
+    VGPU_JOB_RESTORE_ERROR, /* a reported deferred error that reached nobody */
+};
+
+/* What a kernel is, as far as a launch has to be checked against it; a copy, so that the session
+ * may keep it whatever becomes of the module. */
+struct vgpu_kernel_limits {
+    uint32_t param_count;
+    uint32_t param_bytes;
+    uint32_t max_threads_per_block;
+    uint32_t static_shared_bytes;
+    uint32_t local_bytes;
+};
+
+TAILQ_HEAD(vgpu_job_list, vgpu_job);
+
+struct vgpu_sink;
+
+struct vgpu_job {
+    TAILQ_ENTRY(vgpu_job) link;
+    enum vgpu_job_kind kind;
+
+    /* The dispatcher's. */
+    struct vgpu_sink *sink; /* who waits; NULL: nobody */
+    void *tag;
+    bool named;                 /* the request named its session (P8) */
+    bool async;                 /* answered bare (P10) */
+    bool dropped;               /* nobody wants the answer: undo at the end */
+    bool waits_for_room;        /* in the list of early jobs that wait to be admitted */
+    TAILQ_ENTRY(vgpu_job) room; /* ... which is this */
+
+    /* The engine's. */
+    bool early;    /* answered before it runs: its failure is deferred (P10, P19) */
+    bool queued;   /* under the engine's lock */
+    bool admitted; /* one of the 256 that were answered and wait; under the engine's lock */
+
+    /* Input, by kind. */
+    struct vgpu_launch launch;          /* LAUNCH; params points into data or blob */
+    struct vgpu_backend_module *module; /* MODULE_* */
+    uint64_t module_handle;             /* MODULE_*: for the dispatcher */
+    uint64_t address, source;           /* FREE; copies: destination, source */
+    uint64_t size;                      /* ALLOC, copies */
+    uint32_t first_param;               /* MODULE_KERNEL */
+    struct vgpu_blob blob;              /* MODULE_LOAD: the image; LAUNCH: staged arguments */
+
+    /* Output. status is set when the job comes back. */
+    CUresult status;
+    CUresult deferred_reported; /* SYNCHRONIZE, DTOH: the deferred error that is in status */
+    struct vgpu_backend_kernel *kernel;
+    struct vgpu_kernel_limits limits;
+
+    /* In: name (with NUL), bytes to the device, inline arguments, an image. Out: bytes to the
+     * host, parameter layouts, a text for a person when status is not 0. */
+    uint32_t data_length;
+    uint8_t data[VGPU_MAILBOX_BYTES + 8];
+};
+
+#endif

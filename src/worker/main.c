@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * vgpu-worker: serves one session of one VM (docs/worker.md). Here are the order in which it comes
+ * up and its exit statuses; what it does is in control.c and below.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "worker/control.h"
+#include "worker/options.h"
+#include "worker/probe.h"
+
+/* Exit statuses. */
+enum {
+    EXIT_CLOSED = 0,    /* the mediator closed the socket: the end of the session */
+    EXIT_SET_UP = 1,    /* never got as far as READY */
+    EXIT_USAGE = 2,     /* the command line */
+    EXIT_VIOLATION = 3, /* the mediator broke the rules (W7) */
+    EXIT_PEER = 4,      /* the mediator does not read any more, or the system failed */
+};
+
+/* `cuda` joins this table when it exists. */
+static const struct vgpu_backend_ops *const backends[] = {
+    &vgpu_backend_software,
+};
+#define BACKEND_COUNT (sizeof(backends) / sizeof(backends[0]))
+
+static const struct vgpu_backend_ops *find_backend(const char *name)
+{
+    for (size_t i = 0; i < BACKEND_COUNT; i++) {
+        if (!strcmp(backends[i]->name, name))
+            return backends[i];
+    }
+    fprintf(stderr, "vgpu-worker: backend '%s' is not known (known:", name);
+    for (size_t i = 0; i < BACKEND_COUNT; i++)
+        fprintf(stderr, " %s", backends[i]->name);
+    fprintf(stderr, ")\n");
+    return NULL;
+}
+
+static int probe(const struct vgpu_worker_options *o)
+{
+    const struct vgpu_backend_ops *only = NULL;
+    if (o->backend && !(only = find_backend(o->backend)))
+        return EXIT_USAGE;
+    int found = 0;
+    for (size_t i = 0; i < BACKEND_COUNT; i++) {
+        char why[256] = "no reason given";
+        if (only && backends[i] != only)
+            continue;
+        if (!vgpu_probe(backends[i], &o->config, stdout, why, sizeof(why)))
+            found++;
+        else
+            fprintf(stderr, "vgpu-worker: backend %s: %s\n", backends[i]->name, why);
+    }
+    return found && !fflush(stdout) ? 0 : EXIT_SET_UP;
+}
+
+/* From the start to READY and the end of the session. Threads may be running a guest's kernel when
+ * this returns, so what it answers goes to _exit. */
+static int serve(const struct vgpu_worker_options *o, const struct vgpu_backend_ops *ops)
+{
+    const char *what = NULL;
+    int rc = vgpu_confine_early(o->fd, &what);
+    if (rc) {
+        vgpu_log(VGPU_LOG_ERROR, "confine", "vm=%u step=\"%s\" reason=\"%s\"", o->vm, what,
+                 strerror(-rc));
+        return EXIT_SET_UP;
+    }
+    /* The driver first, the privileges after: a driver may need them to find its device. */
+    struct vgpu_backend *backend = NULL;
+    char why[256] = "no reason given";
+    CUresult status = ops->open(&o->config, &backend, why, sizeof(why));
+    if (status != CUDA_SUCCESS) {
+        char quoted[300];
+        vgpu_log(VGPU_LOG_ERROR, "backend", "vm=%u backend=%s status=%d reason=%s", o->vm,
+                 ops->name, (int)status, vgpu_log_quote(quoted, sizeof(quoted), why, strlen(why)));
+        return EXIT_SET_UP;
+    }
+    struct vgpu_worker *worker;
+    rc = vgpu_worker_create(
+        &(struct vgpu_worker_config){
+            .fd = VGPU_WORKER_FD, .session_id = o->session, .ops = ops, .backend = backend},
+        &worker);
+    if (rc) {
+        vgpu_log(VGPU_LOG_ERROR, "start", "vm=%u reason=\"%s\"", o->vm, strerror(-rc));
+        return EXIT_SET_UP;
+    }
+    if (!o->identity.given && geteuid() == 0)
+        vgpu_log(VGPU_LOG_WARN, "confine", "vm=%u reason=\"runs as root: no --uid was given\"",
+                 o->vm);
+    rc = vgpu_confine(&o->identity, &what);
+    if (rc) {
+        vgpu_log(VGPU_LOG_ERROR, "confine", "vm=%u step=\"%s\" reason=\"%s\"", o->vm, what,
+                 strerror(-rc));
+        return EXIT_SET_UP;
+    }
+    vgpu_log(VGPU_LOG_DEBUG, "ready", "vm=%u session=0x%llx backend=%s pid=%d", o->vm,
+             (unsigned long long)o->session, ops->name, (int)getpid());
+    rc = vgpu_worker_run(worker);
+    if (!rc) {
+        vgpu_log(VGPU_LOG_DEBUG, "closed", "vm=%u session=0x%llx", o->vm,
+                 (unsigned long long)o->session);
+        return EXIT_CLOSED;
+    }
+    vgpu_log(VGPU_LOG_ERROR, "end", "vm=%u session=0x%llx reason=\"%s\"", o->vm,
+             (unsigned long long)o->session, strerror(-rc));
+    return rc == -EPROTO ? EXIT_VIOLATION : EXIT_PEER;
+}
+
+int main(int argc, char **argv)
+{
+    struct vgpu_worker_options o;
+    char why[256];
+    if (vgpu_worker_options_parse(argc, argv, &o, why, sizeof(why))) {
+        fprintf(stderr, "vgpu-worker: %s\n%s", why, vgpu_worker_usage());
+        return EXIT_USAGE;
+    }
+    if (o.help || o.version) {
+        if (o.help)
+            fputs(vgpu_worker_usage(), stdout);
+        else
+            printf("vgpu-worker %s\n", VGPU_VERSION);
+        return 0;
+    }
+    vgpu_log_open("vgpu-worker", o.log_level);
+    if (o.probe)
+        return probe(&o);
+    const struct vgpu_backend_ops *ops = find_backend(o.backend);
+    if (!ops)
+        return EXIT_USAGE;
+    /* W6: no destructor, no joining of threads, nothing that a kernel could hold up. */
+    _exit(serve(&o, ops));
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Packets; see packet.h. */
+#include "worker/packet.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/net.h"
+
+struct vgpu_packet_out {
+    STAILQ_ENTRY(vgpu_packet_out) link;
+    size_t size;
+    uint8_t bytes[];
+};
+
+static int parse_request(const uint8_t *body, size_t length, struct vgpu_packet *out,
+                         const char **why)
+{
+    struct vgpu_worker_request r;
+    if (length < sizeof(r)) {
+        *why = "REQUEST is too short";
+        return -EPROTO;
+    }
+    memcpy(&r, body, sizeof(r));
+    if (r.length != length - sizeof(r) || r.length > VGPU_MAILBOX_BYTES) {
+        *why = "REQUEST's length is not what came";
+        return -EPROTO;
+    }
+    out->request_id = r.request_id;
+    out->bytes = body + sizeof(r);
+    out->length = r.length;
+    return 0;
+}
+
+static int parse_recall(const uint8_t *body, size_t length, struct vgpu_packet *out,
+                        const char **why)
+{
+    struct vgpu_worker_recall r;
+    if (length != sizeof(r)) {
+        *why = "RECALL has another length";
+        return -EPROTO;
+    }
+    memcpy(&r, body, sizeof(r));
+    if (r.reserved) {
+        *why = "RECALL's reserved field is not 0";
+        return -EPROTO;
+    }
+    out->grace_us = r.grace_us;
+    return 0;
+}
+
+int vgpu_packet_parse(const uint8_t *buffer, size_t size, struct vgpu_packet *out, const char **why)
+{
+    *out = (struct vgpu_packet){{0}, 0, 0, NULL, 0};
+    if (size < sizeof(out->header)) {
+        *why = "shorter than a header";
+        return -EPROTO;
+    }
+    memcpy(&out->header, buffer, sizeof(out->header));
+    size_t length = size - sizeof(out->header);
+    if (out->header.length != length) {
+        *why = "the header's length is not what came";
+        return -EPROTO;
+    }
+    switch (out->header.type) {
+    case VGPU_WORKER_REQUEST:
+        return parse_request(buffer + sizeof(out->header), length, out, why);
+    case VGPU_WORKER_RECALL:
+        return parse_recall(buffer + sizeof(out->header), length, out, why);
+    case VGPU_WORKER_CANCEL:
+    case VGPU_WORKER_GRANT:
+        if (!length)
+            return 0;
+        *why = "CANCEL or GRANT with a body";
+        return -EPROTO;
+    case VGPU_WORKER_READY:
+    case VGPU_WORKER_RESPONSE:
+    case VGPU_WORKER_WANT:
+    case VGPU_WORKER_RETURN:
+        *why = "a type that only a worker sends";
+        return -EPROTO;
+    default:
+        *why = "an unknown type";
+        return -EPROTO;
+    }
+}
+
+void vgpu_packet_queue_init(struct vgpu_packet_queue *q, int fd)
+{
+    q->fd = fd;
+    q->count = 0;
+    q->error = 0;
+    STAILQ_INIT(&q->packets);
+}
+
+static void drop_first(struct vgpu_packet_queue *q)
+{
+    struct vgpu_packet_out *p = STAILQ_FIRST(&q->packets);
+    STAILQ_REMOVE_HEAD(&q->packets, link);
+    q->count--;
+    free(p);
+}
+
+void vgpu_packet_queue_destroy(struct vgpu_packet_queue *q)
+{
+    while (q->count)
+        drop_first(q);
+}
+
+/* Whether the packet went out; not, with q->error 0, when the socket is full. */
+static int try_send(struct vgpu_packet_queue *q, const uint8_t *bytes, size_t size)
+{
+    ssize_t n = vgpu_net_send(q->fd, bytes, size, NULL, 0);
+    if (n >= 0)
+        return 1;
+    if (n != -EAGAIN && n != -EWOULDBLOCK && n != -ENOBUFS)
+        q->error = n == -ECONNRESET ? -EPIPE : (int)n;
+    return 0;
+}
+
+static void send_bytes(struct vgpu_packet_queue *q, const uint8_t *bytes, size_t size)
+{
+    if (q->error || (!q->count && try_send(q, bytes, size)) || q->error)
+        return;
+    if (q->count >= VGPU_PACKET_QUEUE_MAX) {
+        q->error = -ENOBUFS;
+        return;
+    }
+    struct vgpu_packet_out *p = malloc(sizeof(*p) + size);
+    if (!p) {
+        q->error = -ENOMEM;
+        return;
+    }
+    p->size = size;
+    memcpy(p->bytes, bytes, size);
+    STAILQ_INSERT_TAIL(&q->packets, p, link);
+    q->count++;
+}
+
+void vgpu_packet_send(struct vgpu_packet_queue *q, enum vgpu_worker_type type, uint64_t seq)
+{
+    struct vgpu_worker_header h = {.type = (uint32_t)type, .length = 0, .seq = seq};
+    send_bytes(q, (const uint8_t *)&h, sizeof(h));
+}
+
+void vgpu_packet_send_response(struct vgpu_packet_queue *q, uint64_t seq, uint32_t error_code,
+                               const uint8_t *bytes, uint32_t length)
+{
+    uint8_t packet[VGPU_WORKER_MAX_MESSAGE];
+    struct vgpu_worker_response r = {.error_code = error_code, .length = length};
+    struct vgpu_worker_header h = {
+        .type = VGPU_WORKER_RESPONSE, .length = (uint32_t)sizeof(r) + length, .seq = seq};
+    memcpy(packet, &h, sizeof(h));
+    memcpy(packet + sizeof(h), &r, sizeof(r));
+    memcpy(packet + sizeof(h) + sizeof(r), bytes, length);
+    send_bytes(q, packet, sizeof(h) + sizeof(r) + length);
+}
+
+void vgpu_packet_flush(struct vgpu_packet_queue *q)
+{
+    while (q->count && !q->error) {
+        struct vgpu_packet_out *p = STAILQ_FIRST(&q->packets);
+        if (!try_send(q, p->bytes, p->size))
+            return;
+        drop_first(q);
+    }
+}

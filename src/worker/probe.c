@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Probing; see probe.h. */
+#include "worker/probe.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+/* A driver's string inside JSON: quotes, backslashes and control characters are escaped. */
+static void print_string(FILE *out, const char *text)
+{
+    fputc('"', out);
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+        if (*p == '"' || *p == '\\')
+            fprintf(out, "\\%c", *p);
+        else if (*p < 0x20 || *p >= 0x7F)
+            fprintf(out, "\\u%04x", *p);
+        else
+            fputc(*p, out);
+    }
+    fputc('"', out);
+}
+
+int vgpu_probe(const struct vgpu_backend_ops *ops, const struct vgpu_backend_config *config,
+               FILE *out, char *why, size_t why_size)
+{
+    struct vgpu_backend *b = NULL;
+    if (ops->open(config, &b, why, why_size) != CUDA_SUCCESS)
+        return -ENODEV;
+    struct vgpu_device_info info = {.name = ""};
+    ops->device_info(b, &info);
+    ops->close(b);
+    fprintf(out, "{\"backend\": ");
+    print_string(out, ops->name);
+    fprintf(out, ", \"gpu\": %u, \"name\": ", config->gpu);
+    print_string(out, info.name);
+    fprintf(out, ", \"uuid\": \"");
+    for (unsigned i = 0; i < sizeof(info.uuid); i++)
+        fprintf(out, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", info.uuid[i]);
+    fprintf(out,
+            "\", \"total_memory_bytes\": %" PRIu64 ", \"compute\": \"%u.%u\", "
+            "\"multiprocessors\": %u, \"clock_khz\": %u}\n",
+            info.total_memory_bytes, info.compute_major, info.compute_minor, info.multiprocessors,
+            info.clock_khz);
+    return 0;
+}

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#define MAX_ALLOCATIONS 256
+#define MAX_ALLOCATIONS 1100
 #define FIRST_ADDRESS   0x7000000000ull
 #define TABLE_BYTES     256u
 #define MAX_PENDING     512
@@ -455,6 +455,7 @@ void fake_release(struct vgpu_backend *b)
 {
     pthread_mutex_lock(&b->lock);
     b->holding = false;
+    b->is_held = false; /* so that fake_wait_held waits for the next one */
     b->releases++;
     pthread_cond_broadcast(&b->changed);
     pthread_mutex_unlock(&b->lock);

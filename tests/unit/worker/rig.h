@@ -14,7 +14,7 @@
 #include "worker/dispatch.h"
 #include "worker/mailbox.h"
 
-#define RIG_RESPONSES 2048
+#define RIG_RESPONSES 4096
 
 struct rig {
     struct vgpu_backend *backend;

@@ -67,7 +67,8 @@ void vgpu_device_complete(struct vgpu_device *dev, uint32_t error_code, const ui
     vgpu_device_emit(
         dev, (struct vgpu_device_event){
                  .kind = VGPU_DEVICE_COMPLETED, .seq = seq, .code = error_code, .value = length});
-    if (dev->interrupt_ctrl && dev->config.msix && dev->ops->raise_interrupt && !dev->raising) {
+    if (dev->interrupt_ctrl && dev->config.msix && dev->ops->raise_interrupt) {
+        /* Never nested: no doorbell is taken in there, so there is nothing to complete. */
         dev->raising = true;
         dev->ops->raise_interrupt(dev->opaque);
         dev->raising = false;

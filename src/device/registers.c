@@ -152,9 +152,10 @@ uint64_t vgpu_device_read(struct vgpu_device *dev, uint64_t offset, unsigned siz
     uint64_t value = 0;
     if (size > 8)
         size = 8;
+    if (offset >= VGPU_BAR0_SIZE)
+        return 0;
+    /* What reaches past the last register reads like a reserved one. */
     for (unsigned done = 0; done < size;) {
-        if (offset >= VGPU_BAR0_SIZE || done >= VGPU_BAR0_SIZE - offset)
-            break;
         uint32_t at = (uint32_t)offset + done;
         unsigned count = 4 - (at & 3u);
         if (count > size - done)
@@ -220,12 +221,11 @@ void vgpu_device_write(struct vgpu_device *dev, uint64_t offset, uint64_t value,
                                 now_ns);
         return;
     }
+    if (offset >= VGPU_BAR0_SIZE) {
+        vgpu_device_guest_error(dev, "write outside the registers", VGPU_BAR0_SIZE, value, now_ns);
+        return;
+    }
     for (unsigned done = 0; done < size;) {
-        if (offset >= VGPU_BAR0_SIZE || done >= VGPU_BAR0_SIZE - offset) {
-            vgpu_device_guest_error(dev, "write outside the registers", VGPU_BAR0_SIZE, value,
-                                    now_ns);
-            break;
-        }
         uint32_t at = (uint32_t)offset + done;
         unsigned count = 4 - (at & 3u);
         if (count > size - done)

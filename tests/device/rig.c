@@ -33,6 +33,8 @@ static ssize_t on_send(void *opaque, const void *bytes, size_t length)
     rig->tx_length += n;
     if (rig->room != SIZE_MAX)
         rig->room -= n;
+    if (rig->on_send)
+        rig->on_send(rig);
     return (ssize_t)n;
 }
 

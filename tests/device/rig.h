@@ -35,6 +35,7 @@ struct rig {
     struct vgpu_device_event last[RIG_LAST + 1]; /* of each kind; text is not valid */
     char text[1024];                             /* of the last event with a text */
     void (*on_interrupt)(struct rig *rig);
+    void (*on_send)(struct rig *rig); /* after link_send has taken bytes */
 };
 
 struct rig_message {

@@ -76,6 +76,7 @@ static void l6_a_refused_device_says_why_and_stays_as_it_was(void **state)
         {"\xc2\x85|\xc2\x9b|\xc2\xa0", "??|??|\xc2\xa0"}, /* C1 controls */
         {"\xff\xfe\xc3", "???"},                          /* not UTF-8, cut short */
         {"\xc0\xaf\xe0\x80\x80\xed\xa0\x80", "????????"}, /* overlong, a surrogate */
+        {"\xe0\x82\xa0\xf0\x80\x82\xa0", "???????"},      /* overlong, and printable */
         {"\xf4\x90\x80\x80\xf8\x88", "??????"},           /* above U+10FFFF */
     };
     for (unsigned i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
@@ -92,7 +93,7 @@ static void l6_a_refused_device_says_why_and_stays_as_it_was(void **state)
         vgpu_device_link_closed(&rig->dev, rig->now);
         assert_int_equal(rd32(rig, VGPU_REG_GENERATION), 0);
     }
-    assert_int_equal(rig->dev.stats.refused, 8);
+    assert_int_equal(rig->dev.stats.refused, 9);
     assert_int_equal(rig->dev.stats.violations, 0);
     uint8_t zeros[512] = {0}; /* the longest text, and NULs do not end it early */
     vgpu_device_link_opened(&rig->dev, rig->now);
@@ -406,6 +407,27 @@ static void a_send_that_reports_the_end_itself(void **state)
     assert_int_equal(rd32(rig, VGPU_REG_LINK_STATE), 0);
 }
 
+static void reset_in_send(struct rig *rig)
+{
+    rig->on_send = NULL;
+    vgpu_device_reset(&rig->dev, rig->now);
+}
+
+/* Bytes that link_send has taken are out, even when it leads back into the device first. */
+static void a_send_that_resets_the_device(void **state)
+{
+    struct rig *rig = *state;
+    rig->on_send = reset_in_send;
+    rig_doorbell(rig, 100, 1);
+    assert_int_equal(rig_expect(rig, VGPU_LINK_REQUEST), 1);
+    rig_expect(rig, VGPU_LINK_RESET);
+    rig_expect_silence(rig);
+    assert_int_equal(rd32(rig, VGPU_REG_STATUS), VGPU_STATUS_IDLE);
+    rig_respond(rig, 1, 0, NULL, 0);
+    assert_int_equal(rig->dev.stats.responses_dropped, 1);
+    assert_int_equal(rig_submit(rig, 4, 2), 2);
+}
+
 static void link_close_may_report_the_end_at_once(void **state)
 {
     struct rig *rig = *state;
@@ -456,6 +478,7 @@ int main(void)
         A(a_second_connection_ends_the_first),
         A(a_send_that_fails_loses_the_link),
         A(a_send_that_reports_the_end_itself),
+        A(a_send_that_resets_the_device),
         A(link_close_may_report_the_end_at_once),
         T(events_without_a_link),
     };

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One block on one host thread: its memory, its special registers, its warps taking turns until all
+ * have exited. Memory is mapped once per launch size and used again for every block the thread
+ * runs.
+ */
+#include "run.h"
+
+#include <sys/mman.h>
+
+/* What one block may take of the host, registers and local memory each; larger launches are
+ * OUT_OF_RESOURCES. */
+#define MAX_PART_BYTES ((size_t)512 << 20)
+
+/* At least `need` bytes at *p, zero when new; what was there may be dropped. */
+static bool map_part(void *p, size_t *have, size_t need)
+{
+    void **at = p;
+    if (need <= *have)
+        return true;
+    if (need > MAX_PART_BYTES)
+        return false;
+    need = (need + 65535) & ~(size_t)65535;
+    if (*have)
+        munmap(*at, *have);
+    *at = mmap(NULL, need, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+               0);
+    *have = *at == MAP_FAILED ? 0 : need;
+    if (!*have)
+        *at = NULL;
+    return *have != 0;
+}
+
+void vgpu_ptx_block_release(struct ptx_block *b)
+{
+    if (b->regs_bytes)
+        munmap(b->regs, b->regs_bytes);
+    if (b->preds_bytes)
+        munmap(b->preds, b->preds_bytes);
+    if (b->shared_bytes)
+        munmap(b->shared, b->shared_bytes);
+    if (b->local_bytes)
+        munmap(b->local, b->local_bytes);
+    if (b->warps_bytes)
+        munmap(b->warps, b->warps_bytes);
+    memset(b, 0, sizeof(*b));
+}
+
+static void fill_32(void *row, uint32_t v)
+{
+    row_u32 *r = row;
+    for (unsigned i = 0; i < PTX_LANES; i++)
+        r[i] = v;
+}
+
+static void fill_64(void *row, uint64_t v)
+{
+    row_u64 *r = row;
+    for (unsigned i = 0; i < PTX_LANES; i++)
+        r[i] = v;
+}
+
+/* What a special register holds in lane `lane` of warp `warp`, but for those that change with the
+ * block. */
+static uint32_t sreg_value(const struct ptx_block *b, uint32_t sreg, uint32_t warp, uint32_t lane)
+{
+    const struct ptx_grid *g = b->grid;
+    uint32_t thread = warp * PTX_LANES + lane, bit = 1u << lane;
+    switch (sreg) {
+    case PTX_SR_TID_X:
+        return thread % g->block[0];
+    case PTX_SR_TID_Y:
+        return thread / g->block[0] % g->block[1];
+    case PTX_SR_TID_Z:
+        return thread / g->block[0] / g->block[1];
+    case PTX_SR_NTID_X:
+    case PTX_SR_NTID_Y:
+    case PTX_SR_NTID_Z:
+        return g->block[sreg - PTX_SR_NTID_X];
+    case PTX_SR_NCTAID_X:
+    case PTX_SR_NCTAID_Y:
+    case PTX_SR_NCTAID_Z:
+        return g->grid[sreg - PTX_SR_NCTAID_X];
+    case PTX_SR_LANEID:
+        return lane;
+    case PTX_SR_WARPID:
+        return warp;
+    case PTX_SR_NWARPID:
+        return PTX_MAX_THREADS / PTX_LANES;
+    case PTX_SR_SMID:
+        return b->sm;
+    case PTX_SR_NSMID:
+        return g->sm_count;
+    case PTX_SR_LANEMASK_EQ:
+        return bit;
+    case PTX_SR_LANEMASK_LE:
+        return bit | (bit - 1);
+    case PTX_SR_LANEMASK_LT:
+        return bit - 1;
+    case PTX_SR_LANEMASK_GE:
+        return ~(bit - 1);
+    case PTX_SR_LANEMASK_GT:
+        return ~(bit | (bit - 1));
+    case PTX_SR_TOTAL_SMEM:
+        return g->shared_bytes;
+    case PTX_SR_DYNAMIC_SMEM:
+        return g->dynamic_bytes;
+    default:
+        return 0;
+    }
+}
+
+/* Once per launch: everything that does not change with the block. */
+static void fill_specials(struct ptx_block *b, struct ptx_warp *w, uint32_t warp)
+{
+    const struct ptx_vec *v = &b->grid->fn->specials;
+    const struct ptx_special_use *use = v->data;
+    for (size_t k = 0; k < v->count; k++) {
+        void *row = ptx_dst(w, use[k].row);
+        if (use[k].sreg == PTX_SR_GRIDID) {
+            fill_64(row, b->grid->grid_id);
+        } else if (use[k].sreg == PTX_SR_DYN_BASE) {
+            fill_64(row, b->grid->dynamic_base);
+        } else {
+            row_u32 *r = row;
+            for (unsigned i = 0; i < PTX_LANES; i++)
+                r[i] = sreg_value(b, use[k].sreg, warp, i);
+        }
+    }
+}
+
+CUresult vgpu_ptx_block_prepare(struct ptx_block *b, struct ptx_grid *g, unsigned sm)
+{
+    const struct ptx_function *fn = g->fn;
+    size_t warp_regs = (size_t)fn->slots * PTX_SLOT_BYTES;
+    size_t warp_local = (size_t)fn->local_bytes * PTX_LANES;
+    size_t warp_preds = (size_t)fn->preds * sizeof(*b->preds);
+    b->grid = g;
+    b->sm = sm;
+    if (!map_part(&b->regs, &b->regs_bytes, warp_regs * g->warps) ||
+        !map_part(&b->preds, &b->preds_bytes, warp_preds * g->warps) ||
+        !map_part(&b->shared, &b->shared_bytes, g->shared_bytes + 16) ||
+        !map_part(&b->local, &b->local_bytes, warp_local * g->warps) ||
+        !map_part(&b->warps, &b->warps_bytes, sizeof(*b->warps) * g->warps))
+        return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+    for (uint32_t k = 0; k < g->warps; k++) {
+        struct ptx_warp *w = &b->warps[k];
+        memset(w, 0, sizeof(*w));
+        w->regs = b->regs + warp_regs * k;
+        w->preds = b->preds + (size_t)fn->preds * k;
+        w->local = b->local ? b->local + warp_local * k : NULL;
+        w->local_bytes = fn->local_bytes;
+        w->shared = b->shared;
+        w->shared_bytes = g->shared_bytes;
+        w->consts = fn->consts.data;
+        w->code = g->code;
+        w->params = g->params;
+        w->param_bytes = fn->info->param_bytes;
+        w->memory = g->memory;
+        uint32_t left = g->threads - k * PTX_LANES;
+        w->all = left >= PTX_LANES ? UINT32_MAX : (1u << left) - 1;
+        w->preds[PTX_PRED_TRUE] = UINT32_MAX;
+        fill_specials(b, w, k);
+    }
+    return CUDA_SUCCESS;
+}
+
+static void begin_block(struct ptx_block *b, uint64_t index)
+{
+    const struct ptx_grid *g = b->grid;
+    const struct ptx_vec *v = &g->fn->specials;
+    const struct ptx_special_use *use = v->data;
+    b->ctaid[0] = (uint32_t)(index % g->grid[0]);
+    b->ctaid[1] = (uint32_t)(index / g->grid[0] % g->grid[1]);
+    b->ctaid[2] = (uint32_t)(index / g->grid[0] / g->grid[1]);
+    memset(b->barriers, 0, sizeof(b->barriers));
+    b->live_threads = g->threads;
+    for (uint32_t k = 0; k < g->warps; k++) {
+        struct ptx_warp *w = &b->warps[k];
+        w->pc = 0;
+        w->active = w->live = w->all;
+        w->stop_pc = UINT32_MAX;
+        w->bar_wait = w->sync_wait = w->cc = w->boost = 0;
+        for (size_t s = 0; s < v->count; s++)
+            if (use[s].sreg >= PTX_SR_CTAID_X && use[s].sreg <= PTX_SR_CTAID_Z)
+                fill_32(ptx_dst(w, use[s].row), b->ctaid[use[s].sreg - PTX_SR_CTAID_X]);
+    }
+}
+
+/* The launch's first fault; the others stop because of it. */
+static void report(struct ptx_grid *g, const struct ptx_fault *f)
+{
+    pthread_mutex_lock(&g->fault_lock);
+    if (g->fault.result == CUDA_SUCCESS)
+        g->fault = *f;
+    pthread_mutex_unlock(&g->fault_lock);
+    uint32_t go = PTX_GO;
+    __atomic_compare_exchange_n(g->stop, &go, PTX_STOP_FAULT, false, __ATOMIC_RELAXED,
+                                __ATOMIC_RELAXED);
+}
+
+bool vgpu_ptx_block_run(struct ptx_block *b, uint64_t index)
+{
+    struct ptx_grid *g = b->grid;
+    begin_block(b, index);
+    for (;;) {
+        bool ran = false, alive = false;
+        for (uint32_t k = 0; k < g->warps; k++) {
+            struct ptx_warp *w = &b->warps[k];
+            if (!w->live)
+                continue;
+            alive = true;
+            if (!vgpu_ptx_warp_runnable(w))
+                continue;
+            ran = true;
+            if (vgpu_ptx_warp_run(b, w) == PTX_WARP_STOPPED) {
+                if (w->fault.result != CUDA_SUCCESS)
+                    report(g, &w->fault);
+                return false;
+            }
+        }
+        if (!alive)
+            return true;
+        if (!ran) {
+            /* Every thread that is left waits at a barrier that cannot complete. */
+            struct ptx_fault f = {.result = CUDA_ERROR_LAUNCH_FAILED};
+            for (uint32_t k = 0; k < g->warps && !f.line; k++) {
+                struct ptx_warp *w = &b->warps[k];
+                if (w->bar_wait)
+                    f.line = w->code[w->lane_pc[__builtin_ctz(w->bar_wait)] - 1].line;
+            }
+            f.deadlock = true;
+            report(g, &f);
+            return false;
+        }
+    }
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A grid over a pool of host threads. The threads are made once and sleep between launches; the
+ * caller is one of them, so a pool of one makes none. Blocks are taken from a shared counter, one
+ * at a time.
+ */
+#include "run.h"
+
+#include <signal.h>
+#include <stdlib.h>
+
+struct pool_thread {
+    struct ptx_pool *pool;
+    struct ptx_block block;
+    pthread_t thread;
+};
+
+struct ptx_pool {
+    pthread_mutex_t lock;
+    pthread_cond_t work, idle;
+    struct ptx_grid *grid; /* being run; under lock */
+    uint64_t generation;   /* of launches; under lock */
+    unsigned threads;      /* with the caller; threads[0] is the caller's */
+    unsigned used;         /* taking part in this launch; under lock */
+    unsigned busy;         /* of them, still running; under lock */
+    bool quit;
+    struct pool_thread thread[];
+};
+
+static void run_blocks(struct ptx_block *b, struct ptx_grid *g)
+{
+    for (;;) {
+        uint64_t index = __atomic_fetch_add(&g->next_block, 1, __ATOMIC_RELAXED);
+        if (index >= g->blocks || __atomic_load_n(g->stop, __ATOMIC_RELAXED) != PTX_GO ||
+            !vgpu_ptx_block_run(b, index))
+            return;
+    }
+}
+
+static void *pool_main(void *arg)
+{
+    struct pool_thread *t = arg;
+    struct ptx_pool *pool = t->pool;
+    unsigned number = (unsigned)(t - pool->thread);
+    uint64_t seen = 0;
+    pthread_mutex_lock(&pool->lock);
+    while (!pool->quit) {
+        if (pool->generation == seen || number >= pool->used) {
+            seen = pool->generation;
+            pthread_cond_wait(&pool->work, &pool->lock);
+            continue;
+        }
+        seen = pool->generation;
+        struct ptx_grid *g = pool->grid;
+        pthread_mutex_unlock(&pool->lock);
+        run_blocks(&t->block, g);
+        pthread_mutex_lock(&pool->lock);
+        if (--pool->busy == 0)
+            pthread_cond_signal(&pool->idle);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+struct ptx_pool *vgpu_ptx_pool_create(unsigned threads)
+{
+    struct ptx_pool *pool = calloc(1, sizeof(*pool) + threads * sizeof(pool->thread[0]));
+    if (!pool)
+        return NULL;
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->work, NULL);
+    pthread_cond_init(&pool->idle, NULL);
+    pool->threads = 1;
+    /* Signals are for the threads of whoever called. */
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    for (unsigned i = 0; i < threads; i++) {
+        pool->thread[i].pool = pool;
+        if (i == 0)
+            continue;
+        /* Fewer threads than asked for are slower, not wrong. */
+        if (pthread_create(&pool->thread[i].thread, NULL, pool_main, &pool->thread[i]) != 0)
+            break;
+        pool->threads++;
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return pool;
+}
+
+void vgpu_ptx_pool_destroy(struct ptx_pool *pool)
+{
+    if (!pool)
+        return;
+    pthread_mutex_lock(&pool->lock);
+    pool->quit = true;
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->lock);
+    for (unsigned i = 0; i < pool->threads; i++) {
+        if (i)
+            pthread_join(pool->thread[i].thread, NULL);
+        vgpu_ptx_block_release(&pool->thread[i].block);
+    }
+    pthread_cond_destroy(&pool->work);
+    pthread_cond_destroy(&pool->idle);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
+
+CUresult vgpu_ptx_pool_run(struct ptx_pool *pool, struct ptx_grid *g)
+{
+    unsigned used = g->blocks < pool->threads ? (unsigned)g->blocks : pool->threads;
+    for (unsigned i = 0; i < used; i++) {
+        CUresult r = vgpu_ptx_block_prepare(&pool->thread[i].block, g, i);
+        if (r != CUDA_SUCCESS)
+            return r;
+    }
+    pthread_mutex_init(&g->fault_lock, NULL);
+    pthread_mutex_lock(&pool->lock);
+    pool->grid = g;
+    pool->used = used;
+    pool->busy = used - 1;
+    pool->generation++;
+    if (used > 1)
+        pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->lock);
+
+    run_blocks(&pool->thread[0].block, g);
+
+    pthread_mutex_lock(&pool->lock);
+    while (pool->busy)
+        pthread_cond_wait(&pool->idle, &pool->lock);
+    pool->used = 0;
+    pool->grid = NULL;
+    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_destroy(&g->fault_lock);
+    return g->fault.result;
+}

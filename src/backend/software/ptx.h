@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A PTX module as the software backend keeps it: what the parser makes, the executor runs and the
+ * backend hands out. Data only. Instructions are decoded once, at load, so that running them costs
+ * no look-up:
+ *
+ * A *row* is 32 lanes side by side, counted in slots of 128 bytes: a register of up to 32 bits
+ * takes one slot, a 64-bit one two. An operand is a slot number; PTX_CONST_ROW in it means the
+ * function's constant rows (immediates, addresses of symbols) instead of the warp's register file.
+ * Predicates are 32-bit lane masks, numbered apart; number 0 is always true, and bit 15 of a
+ * reference inverts.
+ */
+#ifndef VGPU_PTX_H
+#define VGPU_PTX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "backend/backend.h"
+#include "ptx_arena.h"
+
+#define PTX_LANES      32u
+#define PTX_SLOT_BYTES 128u
+#define PTX_CONST_ROW  INT32_MIN
+#define PTX_SINK_ROW   0 /* two slots that take what `_` throws away */
+#define PTX_FIRST_ROW  2
+#define PTX_PRED_TRUE  0u
+#define PTX_PRED_SINK  1u
+#define PTX_FIRST_PRED 2u
+#define PTX_PRED_NOT   0x8000u
+
+/* Limits on one module. What goes beyond is CUDA_ERROR_INVALID_PTX with a log line, or the memory
+ * budget ends it. */
+#define PTX_MAX_IMAGE_BYTES  (16u << 20)
+#define PTX_MAX_SLOTS        (1u << 17) /* register rows of one function */
+#define PTX_MAX_PREDS        0x7ffeu
+#define PTX_MAX_INSNS        (1u << 22)
+#define PTX_MAX_SCOPES       64
+#define PTX_MAX_PARAM_BYTES  4096u
+#define PTX_MAX_SHARED_BYTES (48u << 10)
+#define PTX_MAX_CONST_BYTES  (64u << 10)
+#define PTX_MAX_LOCAL_BYTES  (512u << 10) /* per thread */
+#define PTX_MAX_VARS         16384u       /* .global and .const variables of one module */
+#define PTX_MAX_THREADS      1024u
+#define PTX_MAX_BARRIERS     16u
+
+enum ptx_type {
+    PTX_NOTYPE,
+    PTX_PRED,
+    PTX_B8,
+    PTX_U8,
+    PTX_S8,
+    PTX_B16,
+    PTX_U16,
+    PTX_S16,
+    PTX_F16,
+    PTX_B32,
+    PTX_U32,
+    PTX_S32,
+    PTX_F32,
+    PTX_F16X2,
+    PTX_B64,
+    PTX_U64,
+    PTX_S64,
+    PTX_F64,
+    PTX_TYPES
+};
+
+enum ptx_space {
+    PTX_SPACE_GENERIC,
+    PTX_SPACE_GLOBAL, /* also .const, whose addresses are global ones in read-only allocations */
+    PTX_SPACE_SHARED,
+    PTX_SPACE_LOCAL,
+    PTX_SPACE_PARAM,
+    PTX_SPACE_CONST,
+    PTX_SPACE_REG
+};
+
+/* Where the windows lie in the generic address space; docs/software-backend.md has the map. */
+#define PTX_SHARED_WINDOW 0x0000006000000000ull
+#define PTX_LOCAL_WINDOW  0x0000006100000000ull
+#define PTX_PARAM_WINDOW  0x0000006200000000ull
+#define PTX_WINDOW_BYTES  0x0000000001000000ull /* of each */
+
+/* Special registers that are rows of the register file, filled before a block starts. */
+enum ptx_sreg {
+    PTX_SR_TID_X,
+    PTX_SR_TID_Y,
+    PTX_SR_TID_Z,
+    PTX_SR_NTID_X,
+    PTX_SR_NTID_Y,
+    PTX_SR_NTID_Z,
+    PTX_SR_CTAID_X,
+    PTX_SR_CTAID_Y,
+    PTX_SR_CTAID_Z,
+    PTX_SR_NCTAID_X,
+    PTX_SR_NCTAID_Y,
+    PTX_SR_NCTAID_Z,
+    PTX_SR_LANEID,
+    PTX_SR_WARPID,
+    PTX_SR_NWARPID,
+    PTX_SR_SMID,
+    PTX_SR_NSMID,
+    PTX_SR_LANEMASK_EQ,
+    PTX_SR_LANEMASK_LE,
+    PTX_SR_LANEMASK_LT,
+    PTX_SR_LANEMASK_GE,
+    PTX_SR_LANEMASK_GT,
+    PTX_SR_TOTAL_SMEM,
+    PTX_SR_DYNAMIC_SMEM,
+    PTX_SR_GRIDID,   /* from here on 64-bit rows */
+    PTX_SR_DYN_BASE, /* not PTX: where .extern .shared begins */
+    PTX_SR_ROWS,
+    PTX_SR_CLOCK = PTX_SR_ROWS, /* read when executed */
+    PTX_SR_CLOCK_HI,
+    PTX_SR_CLOCK64,
+    PTX_SR_GLOBALTIMER,
+    PTX_SR_GLOBALTIMER_LO,
+    PTX_SR_GLOBALTIMER_HI,
+    PTX_SR_COUNT
+};
+
+/* What the warp loop itself must do; everything else is a handler call. */
+enum ptx_kind {
+    PTX_KIND_PLAIN,
+    PTX_KIND_BRA,
+    PTX_KIND_EXIT,
+    PTX_KIND_BAR,
+    PTX_KIND_WARPSYNC, /* waits for the lanes of its member mask, then is plain */
+    PTX_KIND_TRAP,
+    PTX_KIND_SKIPPED /* never in an instruction: no lane passed its guard */
+};
+
+struct ptx_warp;
+struct ptx_insn;
+typedef void (*ptx_exec_fn)(struct ptx_warp *w, const struct ptx_insn *in, uint32_t mask);
+
+/* One decoded instruction, a cache line. What a, b, c, e and sub mean is the handler's affair. */
+struct ptx_insn {
+    ptx_exec_fn fn;
+    int64_t imm;
+    int32_t d, a, b, c, e;
+    uint32_t target;
+    uint16_t guard; /* predicate reference; 0: always */
+    uint8_t kind;   /* enum ptx_kind */
+    uint8_t space;  /* enum ptx_space */
+    uint8_t size;   /* bytes of one element in memory */
+    uint8_t vec;    /* elements */
+    uint8_t sub;
+    uint8_t flags;
+    uint32_t line;
+    uint16_t op; /* enum ptx_op */
+    uint16_t pad;
+};
+
+_Static_assert(sizeof(struct ptx_insn) <= 64, "an instruction fits a cache line");
+
+enum {
+    PTX_F_FTZ = 1,
+    PTX_F_SAT = 2,
+    PTX_F_ADDR32 = 4,
+    PTX_F_CCIN = 8,
+    PTX_F_CCOUT = 16,
+    PTX_F_WIDE = 32
+};
+
+struct ptx_special_use {
+    uint32_t sreg;
+    int32_t row;
+};
+
+struct ptx_function {
+    struct ptx_function *next;
+    struct ptx_module *module;
+    char *name;
+    bool is_entry, has_body;
+    uint32_t line;
+    struct ptx_vec code;     /* struct ptx_insn */
+    struct ptx_vec consts;   /* slots */
+    struct ptx_vec specials; /* struct ptx_special_use */
+    uint32_t slots;          /* of the register file */
+    uint32_t preds;
+    uint32_t shared_align_bytes;
+    uint32_t reqntid[3]; /* all 0: none */
+    struct vgpu_kernel_info
+        *info; /* entries only; its shared and local sizes serve the launch, too */
+    uint32_t shared_bytes, local_bytes;
+};
+
+/* A .global or .const variable and the device memory that holds it. */
+struct ptx_global {
+    struct ptx_global *next;
+    char *name;
+    uint64_t address, size_bytes;
+};
+
+struct ptx_memory;
+
+struct ptx_module {
+    struct ptx_module *next;
+    struct ptx_arena arena;
+    struct ptx_memory *memory; /* where globals live */
+    struct ptx_function *functions;
+    struct ptx_global *globals;
+    uint32_t global_count;
+    uint64_t const_bytes;
+};
+
+/*
+ * Parses and decodes `bytes` bytes of PTX. `handlers` is one of vgpu_ptx_handlers' tables. On
+ * failure *out is NULL, nothing is left behind, and `log` says which line and why.
+ */
+CUresult vgpu_ptx_module_load(const char *text, size_t bytes, struct ptx_budget *budget,
+                              struct ptx_memory *memory, const ptx_exec_fn *handlers,
+                              struct ptx_module **out, char *log, size_t log_size);
+void vgpu_ptx_module_free(struct ptx_module *m);
+
+uint32_t vgpu_ptx_type_bytes(enum ptx_type t);
+
+#endif

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The module: version, target, functions and their signatures (PTX ISA, "Directives"). Bodies are
+ * ptx_stmt.c's, variables ptx_decl.c's. One pass, no recursion; nesting is a counter.
+ */
+#include "ptx_parse.h"
+#include "ptx_memory.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TARGET_SM      75u
+#define NEWEST_VERSION 9u
+
+bool vgpu_ptx_fail(struct ptx_parser *p, CUresult result, uint32_t line, const char *format, ...)
+{
+    if (p->failed)
+        return false;
+    p->failed = true;
+    p->result = result;
+    if (p->log_size) {
+        int n = snprintf(p->log, p->log_size, "line %u: ", (unsigned)line);
+        if (n > 0 && (size_t)n < p->log_size) {
+            va_list ap;
+            va_start(ap, format);
+            vsnprintf(p->log + n, p->log_size - (size_t)n, format, ap);
+            va_end(ap);
+        }
+        /* The text quotes the guest: keep it printable. */
+        for (char *c = p->log; *c; c++)
+            if ((unsigned char)*c < ' ' || *c == 127)
+                *c = ' ';
+    }
+    return false;
+}
+
+bool vgpu_ptx_fail_memory(struct ptx_parser *p)
+{
+    return vgpu_ptx_fail(p, CUDA_ERROR_OUT_OF_MEMORY, p->tok.line,
+                         "the module needs more than the %llu bytes of host memory this session "
+                         "may use for decoded modules",
+                         (unsigned long long)p->budget->limit_bytes);
+}
+
+void vgpu_ptx_next(struct ptx_parser *p)
+{
+    vgpu_ptx_lex_next(&p->lx, &p->tok);
+}
+
+bool vgpu_ptx_accept(struct ptx_parser *p, char c)
+{
+    if (!ptx_tok_is(&p->tok, c))
+        return false;
+    vgpu_ptx_next(p);
+    return true;
+}
+
+bool vgpu_ptx_expect(struct ptx_parser *p, char c, const char *where)
+{
+    if (vgpu_ptx_accept(p, c))
+        return true;
+    if (p->tok.kind == PTX_TOK_END)
+        return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, p->tok.line,
+                             "the text ends where '%c' should follow (%s)", c, where);
+    return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, p->tok.line,
+                         "'%.*s' where '%c' should follow (%s)",
+                         (int)(p->tok.len > 60 ? 60 : p->tok.len), p->tok.text, c, where);
+}
+
+bool vgpu_ptx_tok_text(const struct ptx_tok *t, const char *s)
+{
+    return t->len == strlen(s) && memcmp(t->text, s, t->len) == 0;
+}
+
+static bool is_dot(const struct ptx_parser *p, const char *s)
+{
+    return p->tok.kind == PTX_TOK_DOT && vgpu_ptx_tok_text(&p->tok, s);
+}
+
+static bool unexpected(struct ptx_parser *p, const char *where)
+{
+    return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, p->tok.line, "unexpected %s'%.*s' (%s)",
+                         p->tok.kind == PTX_TOK_END ? "end of text " : "",
+                         (int)(p->tok.len > 60 ? 60 : p->tok.len), p->tok.text, where);
+}
+
+/* `.version 9.0`: the lexer makes a floating-point number of it. */
+static bool parse_version(struct ptx_parser *p)
+{
+    double v;
+    if (p->saw_version)
+        return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, p->tok.line, "a second .version");
+    if (p->tok.kind == PTX_TOK_F64)
+        memcpy(&v, &p->tok.u, sizeof(v));
+    else
+        return unexpected(p, ".version wants major.minor");
+    if (!(v >= 1.0 && v < NEWEST_VERSION + 1.0))
+        return vgpu_ptx_fail(p, CUDA_ERROR_UNSUPPORTED_PTX_VERSION, p->tok.line,
+                             ".version %.*s: versions up to %u.x are understood; compile with an "
+                             "older toolchain",
+                             (int)(p->tok.len > 16 ? 16 : p->tok.len), p->tok.text, NEWEST_VERSION);
+    p->saw_version = true;
+    vgpu_ptx_next(p);
+    return true;
+}
+
+/* `.target sm_75, debug`: a later architecture is refused as a real card of compute capability 7.5
+ * refuses it. */
+static bool parse_target(struct ptx_parser *p)
+{
+    do {
+        const struct ptx_tok *t = &p->tok;
+        if (t->kind != PTX_TOK_IDENT)
+            return unexpected(p, ".target wants sm_NN");
+        if (t->len > 3 && memcmp(t->text, "sm_", 3) == 0) {
+            unsigned sm = 0;
+            uint32_t i = 3;
+            for (; i < t->len && t->text[i] >= '0' && t->text[i] <= '9' && sm < 1000; i++)
+                sm = sm * 10 + (unsigned)(t->text[i] - '0');
+            if (i == 3)
+                return unexpected(p, ".target wants sm_NN");
+            if (sm > TARGET_SM)
+                return vgpu_ptx_fail(p, CUDA_ERROR_NO_BINARY_FOR_GPU, t->line,
+                                     ".target %.*s: this device is sm_%u; compile with "
+                                     "-arch=compute_%u or lower",
+                                     (int)(t->len > 16 ? 16 : t->len), t->text, TARGET_SM,
+                                     TARGET_SM);
+            p->saw_target = true;
+        } else if (!vgpu_ptx_tok_text(t, "debug") && !vgpu_ptx_tok_text(t, "texmode_unified") &&
+                   !vgpu_ptx_tok_text(t, "texmode_independent") &&
+                   !vgpu_ptx_tok_text(t, "map_f64_to_f32")) {
+            return unexpected(p, ".target");
+        }
+        vgpu_ptx_next(p);
+    } while (vgpu_ptx_accept(p, ','));
+    return true;
+}
+
+/* A braced block of no interest, `.section .debug_str { ... }`: skipped token by token, nested or
+ * not. */
+static bool skip_section(struct ptx_parser *p)
+{
+    while (p->tok.kind == PTX_TOK_DOT || p->tok.kind == PTX_TOK_IDENT)
+        vgpu_ptx_next(p);
+    if (!vgpu_ptx_expect(p, '{', ".section"))
+        return false;
+    for (uint32_t depth = 1; depth;) {
+        if (p->tok.kind == PTX_TOK_END || p->tok.kind == PTX_TOK_BAD)
+            return unexpected(p, ".section");
+        if (ptx_tok_is(&p->tok, '{'))
+            depth++;
+        else if (ptx_tok_is(&p->tok, '}'))
+            depth--;
+        vgpu_ptx_next(p);
+    }
+    return true;
+}
+
+static bool skip_to_semicolon(struct ptx_parser *p, const char *where)
+{
+    while (!ptx_tok_is(&p->tok, ';')) {
+        if (p->tok.kind == PTX_TOK_END || p->tok.kind == PTX_TOK_BAD)
+            return unexpected(p, where);
+        vgpu_ptx_next(p);
+    }
+    vgpu_ptx_next(p);
+    return true;
+}
+
+static bool parse_params(struct ptx_parser *p, bool of_entry)
+{
+    if (vgpu_ptx_accept(p, ')'))
+        return true;
+    do {
+        if (is_dot(p, "param")) {
+            vgpu_ptx_next(p);
+            if (!vgpu_ptx_declare_param(p, of_entry))
+                return false;
+        } else if (is_dot(p, "reg") && !of_entry) {
+            return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, p->tok.line,
+                                 "function parameters in .reg are not supported");
+        } else {
+            return unexpected(p, "a parameter list wants .param");
+        }
+    } while (vgpu_ptx_accept(p, ','));
+    return vgpu_ptx_expect(p, ')', "parameter list");
+}
+
+/* Up to three numbers of a performance directive; missing ones are 1. */
+static bool parse_dims(struct ptx_parser *p, uint32_t d[3])
+{
+    d[0] = d[1] = d[2] = 1;
+    for (unsigned i = 0; i < 3; i++) {
+        if (p->tok.kind != PTX_TOK_INT || p->tok.u > UINT32_MAX)
+            return unexpected(p, "a number belongs here");
+        d[i] = (uint32_t)p->tok.u;
+        vgpu_ptx_next(p);
+        if (i == 2 || !vgpu_ptx_accept(p, ','))
+            break;
+    }
+    return true;
+}
+
+static bool parse_performance(struct ptx_parser *p, struct ptx_function *fn)
+{
+    uint32_t d[3];
+    while (p->tok.kind == PTX_TOK_DOT) {
+        uint32_t line = p->tok.line;
+        if (is_dot(p, "maxntid") || is_dot(p, "reqntid")) {
+            bool exact = is_dot(p, "reqntid");
+            vgpu_ptx_next(p);
+            if (!parse_dims(p, d))
+                return false;
+            uint64_t n = (uint64_t)d[0] * d[1];
+            n = n > PTX_MAX_THREADS ? n : n * d[2];
+            if (n == 0 || n > PTX_MAX_THREADS)
+                return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, line,
+                                     "a block of %ux%ux%u: 1 to %u threads are possible", d[0],
+                                     d[1], d[2], PTX_MAX_THREADS);
+            if (fn->info)
+                fn->info->max_threads_per_block = (uint32_t)n;
+            if (exact)
+                memcpy(fn->reqntid, d, sizeof(d));
+        } else if (is_dot(p, "minnctapersm") || is_dot(p, "maxnctapersm") || is_dot(p, "maxnreg")) {
+            vgpu_ptx_next(p);
+            if (!parse_dims(p, d))
+                return false;
+        } else if (is_dot(p, "noreturn")) {
+            vgpu_ptx_next(p);
+        } else if (is_dot(p, "pragma")) {
+            if (!skip_to_semicolon(p, ".pragma"))
+                return false;
+        } else {
+            return unexpected(p, "function header");
+        }
+    }
+    return true;
+}
+
+static bool begin_function(struct ptx_parser *p, bool is_entry)
+{
+    struct ptx_function *fn = vgpu_ptx_arena_alloc(&p->module->arena, sizeof(*fn));
+    if (!fn)
+        return vgpu_ptx_fail_memory(p);
+    fn->module = p->module;
+    fn->is_entry = is_entry;
+    fn->line = p->tok.line;
+    fn->slots = PTX_FIRST_ROW;
+    fn->preds = PTX_FIRST_PRED;
+    if (is_entry) {
+        fn->info = vgpu_ptx_arena_alloc(&p->module->arena, sizeof(*fn->info));
+        if (!fn->info)
+            return vgpu_ptx_fail_memory(p);
+        fn->info->max_threads_per_block = PTX_MAX_THREADS;
+    }
+    *p->fn_tail = fn;
+    p->fn_tail = &fn->next;
+    p->fn = fn;
+    p->fn_stamp++;
+    p->const_count = 0;
+    vgpu_ptx_symbols_pop(&p->members, 0);
+    for (unsigned i = 0; i < PTX_SR_ROWS; i++)
+        p->sreg_rows[i] = -1;
+    p->shared_used = p->local_used = 0;
+    p->param_bytes = 0;
+    p->pending.count = 0;
+    return true;
+}
+
+/* The name of a function: a prototype may come before the definition, a definition only once. */
+static bool name_function(struct ptx_parser *p, const struct ptx_tok *name)
+{
+    struct ptx_symbol *s = vgpu_ptx_symbol_find(&p->symbols, name->text, name->len);
+    if (s && (s->kind != PTX_SYM_FUNCTION || s->scope != 0))
+        return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, name->line,
+                             "'%.*s' is already declared on line %u",
+                             (int)(name->len > 100 ? 100 : name->len), name->text, s->line);
+    if (!s) {
+        s = vgpu_ptx_symbol_add(&p->symbols, name->text, name->len, 0);
+        if (!s)
+            return vgpu_ptx_fail_memory(p);
+        s->kind = PTX_SYM_FUNCTION;
+        s->line = name->line;
+    }
+    p->fn->name = vgpu_ptx_arena_strndup(&p->module->arena, name->text, name->len);
+    if (!p->fn->name)
+        return vgpu_ptx_fail_memory(p);
+    if (p->fn->info)
+        p->fn->info->name = p->fn->name;
+    return true;
+}
+
+static bool finish_function(struct ptx_parser *p)
+{
+    struct ptx_function *fn = p->fn;
+    fn->shared_bytes = (uint32_t)p->shared_used;
+    fn->local_bytes = (uint32_t)((p->local_used + 15) & ~(uint64_t)15);
+    if (fn->info) {
+        fn->info->static_shared_bytes = fn->shared_bytes;
+        fn->info->local_bytes = fn->local_bytes;
+        fn->info->param_bytes = p->param_bytes;
+    }
+    return true;
+}
+
+/* Behind `.entry` or `.func`. */
+static bool parse_function(struct ptx_parser *p, bool is_entry)
+{
+    if (!begin_function(p, is_entry))
+        return false;
+    struct ptx_function *fn = p->fn;
+    size_t mark = p->symbols.order.count;
+    struct ptx_tok name;
+    /* The parameters are in the function's own scope; its name, which comes between them, is not.
+     */
+    p->scope = 1;
+    if (!is_entry && is_dot(p, "noreturn"))
+        vgpu_ptx_next(p);
+    if (!is_entry && vgpu_ptx_accept(p, '(') && !parse_params(p, false))
+        return false;
+    if (p->tok.kind != PTX_TOK_IDENT)
+        return unexpected(p, "a function's name belongs here");
+    name = p->tok;
+    size_t before = p->symbols.order.count;
+    vgpu_ptx_next(p);
+    if (before == mark) {
+        if (!name_function(p, &name))
+            return false;
+        mark = p->symbols.order.count;
+    }
+    if (vgpu_ptx_accept(p, '(') && !parse_params(p, is_entry))
+        return false;
+    if (!parse_performance(p, fn))
+        return false;
+    if (vgpu_ptx_accept(p, ';')) {
+        vgpu_ptx_symbols_pop(&p->symbols, mark);
+    } else {
+        if (!vgpu_ptx_expect(p, '{', "function body"))
+            return false;
+        fn->has_body = true;
+        if (!vgpu_ptx_parse_body(p) || !finish_function(p))
+            return false;
+        vgpu_ptx_symbols_pop(&p->symbols, mark);
+    }
+    /* A function that returns values gets its name once the scope of its return parameters has
+     * ended. */
+    if (before != mark && !fn->name && !name_function(p, &name))
+        return false;
+    struct ptx_symbol *s = vgpu_ptx_symbol_find(&p->symbols, name.text, name.len);
+    if (fn->has_body && s && s->defined)
+        return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, fn->line,
+                             "function '%.100s' is defined twice", fn->name);
+    if (s && fn->has_body)
+        s->defined = true;
+    p->scope = 0;
+    p->fn = NULL;
+    return true;
+}
+
+static bool parse_directive(struct ptx_parser *p)
+{
+    enum ptx_linkage linkage = PTX_LINK_NONE;
+    for (;;) {
+        if (p->tok.kind != PTX_TOK_DOT)
+            return unexpected(p, "a directive belongs here");
+        if (is_dot(p, "file") || is_dot(p, "loc")) {
+            vgpu_ptx_lex_skip_line(&p->lx);
+            vgpu_ptx_next(p);
+            return true;
+        }
+        struct ptx_tok t = p->tok;
+        vgpu_ptx_next(p);
+        if (vgpu_ptx_tok_text(&t, "version"))
+            return parse_version(p);
+        if (!p->saw_version)
+            return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, t.line,
+                                 "the module must begin with .version");
+        if (vgpu_ptx_tok_text(&t, "target"))
+            return parse_target(p);
+        if (vgpu_ptx_tok_text(&t, "address_size")) {
+            if (p->tok.kind != PTX_TOK_INT || p->tok.u != 64)
+                return unexpected(p, ".address_size must be 64");
+            vgpu_ptx_next(p);
+            return true;
+        }
+        if (vgpu_ptx_tok_text(&t, "section"))
+            return skip_section(p);
+        if (vgpu_ptx_tok_text(&t, "pragma"))
+            return skip_to_semicolon(p, ".pragma");
+        if (!p->saw_target)
+            return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, t.line,
+                                 ".target must come before '.%.*s'", (int)(t.len > 60 ? 60 : t.len),
+                                 t.text);
+        if (vgpu_ptx_tok_text(&t, "visible"))
+            linkage = PTX_LINK_VISIBLE;
+        else if (vgpu_ptx_tok_text(&t, "extern"))
+            linkage = PTX_LINK_EXTERN;
+        else if (vgpu_ptx_tok_text(&t, "weak") || vgpu_ptx_tok_text(&t, "common"))
+            linkage = PTX_LINK_WEAK;
+        else if (vgpu_ptx_tok_text(&t, "entry") || vgpu_ptx_tok_text(&t, "func"))
+            return parse_function(p, t.text[0] == 'e');
+        else if (vgpu_ptx_tok_text(&t, "global"))
+            return vgpu_ptx_declare(p, PTX_SPACE_GLOBAL, linkage);
+        else if (vgpu_ptx_tok_text(&t, "const"))
+            return vgpu_ptx_declare(p, PTX_SPACE_CONST, linkage);
+        else if (vgpu_ptx_tok_text(&t, "shared"))
+            return vgpu_ptx_declare(p, PTX_SPACE_SHARED, linkage);
+        else if (vgpu_ptx_tok_text(&t, "local"))
+            return vgpu_ptx_declare(p, PTX_SPACE_LOCAL, linkage);
+        else
+            return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, t.line,
+                                 "directive '.%.*s' is not supported",
+                                 (int)(t.len > 60 ? 60 : t.len), t.text);
+    }
+}
+
+static void parse_module(struct ptx_parser *p)
+{
+    vgpu_ptx_next(p);
+    while (!p->failed && p->tok.kind != PTX_TOK_END)
+        parse_directive(p);
+    if (!p->failed && !p->saw_version)
+        vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, 1, "no .version: this is not a PTX module");
+    if (!p->failed && !p->saw_target)
+        vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, p->tok.line, "no .target");
+}
+
+CUresult vgpu_ptx_module_load(const char *text, size_t bytes, struct ptx_budget *budget,
+                              struct ptx_memory *memory, const ptx_exec_fn *handlers,
+                              struct ptx_module **out, char *log, size_t log_size)
+{
+    *out = NULL;
+    if (log_size)
+        log[0] = 0;
+    struct ptx_parser p = {
+        .budget = budget, .handlers = handlers, .log = log, .log_size = log_size};
+    if (bytes > PTX_MAX_IMAGE_BYTES) {
+        vgpu_ptx_fail(&p, CUDA_ERROR_OUT_OF_MEMORY, 0,
+                      "an image of %zu bytes; at most %u are taken", bytes, PTX_MAX_IMAGE_BYTES);
+        return p.result;
+    }
+    p.module = calloc(1, sizeof(*p.module));
+    if (!p.module || !vgpu_ptx_symbols_init(&p.symbols, budget) ||
+        !vgpu_ptx_symbols_init(&p.members, budget)) {
+        vgpu_ptx_symbols_free(&p.symbols);
+        free(p.module);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    p.module->arena.budget = budget;
+    p.module->memory = memory;
+    p.fn_tail = &p.module->functions;
+    vgpu_ptx_lex_init(&p.lx, text, bytes);
+    parse_module(&p);
+
+    vgpu_ptx_symbols_free(&p.symbols);
+    vgpu_ptx_symbols_free(&p.members);
+    vgpu_ptx_vec_free(budget, &p.pending, sizeof(struct ptx_pending));
+    budget->used_bytes -= p.const_cap * sizeof(*p.const_keys);
+    free(p.const_keys);
+    if (p.failed) {
+        vgpu_ptx_module_free(p.module);
+        return p.result;
+    }
+    *out = p.module;
+    return CUDA_SUCCESS;
+}
+
+void vgpu_ptx_module_free(struct ptx_module *m)
+{
+    struct ptx_budget *b = m->arena.budget;
+    for (struct ptx_function *f = m->functions; f; f = f->next) {
+        vgpu_ptx_vec_free(b, &f->code, sizeof(struct ptx_insn));
+        vgpu_ptx_vec_free(b, &f->consts, PTX_SLOT_BYTES);
+        vgpu_ptx_vec_free(b, &f->specials, sizeof(struct ptx_special_use));
+    }
+    for (struct ptx_global *g = m->globals; g; g = g->next)
+        vgpu_ptx_memory_release(m->memory, g->address, true);
+    vgpu_ptx_arena_free(&m->arena);
+    free(m);
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Rows of a function's register file: numbering them, constants as rows (each value once), special
+ * registers as rows.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "ptx_parse.h"
+
+bool vgpu_ptx_new_row(struct ptx_parser *p, bool wide, int32_t *row)
+{
+    uint32_t n = wide ? 2 : 1;
+    if (p->fn->slots > PTX_MAX_SLOTS - n)
+        return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, p->tok.line,
+                             "more than %u register rows in one function", PTX_MAX_SLOTS);
+    *row = (int32_t)p->fn->slots;
+    p->fn->slots += n;
+    return true;
+}
+
+static uint32_t hash_const(uint64_t value, bool wide)
+{
+    uint64_t h = (value ^ (wide ? 0x5555 : 0)) * 0x9e3779b97f4a7c15ull;
+    return (uint32_t)(h >> 32);
+}
+
+/* Doubles the table of known constants, keeping this function's. */
+static bool grow_consts(struct ptx_parser *p)
+{
+    uint32_t cap = p->const_cap ? p->const_cap * 2 : 256;
+    uint64_t more = (uint64_t)(cap - p->const_cap) * sizeof(*p->const_keys);
+    if (more > p->budget->limit_bytes - p->budget->used_bytes)
+        return vgpu_ptx_fail_memory(p);
+    struct ptx_const_key *keys = calloc(cap, sizeof(*keys));
+    if (!keys)
+        return vgpu_ptx_fail_memory(p);
+    for (uint32_t i = 0; i < p->const_cap; i++) {
+        const struct ptx_const_key *k = &p->const_keys[i];
+        if (k->stamp != p->fn_stamp)
+            continue;
+        uint32_t at = hash_const(k->value, k->wide) & (cap - 1);
+        while (keys[at].stamp)
+            at = (at + 1) & (cap - 1);
+        keys[at] = *k;
+    }
+    free(p->const_keys);
+    p->const_keys = keys;
+    p->const_cap = cap;
+    p->budget->used_bytes += more;
+    return true;
+}
+
+bool vgpu_ptx_const_row(struct ptx_parser *p, uint64_t value, bool wide, int32_t *row)
+{
+    if (!wide)
+        value = (uint32_t)value;
+    if (p->const_count * 2 >= p->const_cap && !grow_consts(p))
+        return false;
+    uint32_t at = hash_const(value, wide) & (p->const_cap - 1);
+    for (; p->const_keys[at].stamp == p->fn_stamp; at = (at + 1) & (p->const_cap - 1)) {
+        const struct ptx_const_key *k = &p->const_keys[at];
+        if (k->value == value && k->wide == wide) {
+            *row = k->slot | PTX_CONST_ROW;
+            return true;
+        }
+    }
+    struct ptx_vec *consts = &p->fn->consts;
+    int32_t slot = (int32_t)consts->count;
+    for (unsigned half = 0; half < (wide ? 2u : 1u); half++) {
+        uint8_t *bytes = vgpu_ptx_vec_push(p->budget, consts, PTX_SLOT_BYTES);
+        if (!bytes)
+            return vgpu_ptx_fail_memory(p);
+        uint32_t v32 = (uint32_t)value;
+        for (unsigned i = 0; i < PTX_SLOT_BYTES; i += wide ? 8 : 4)
+            memcpy(bytes + i, wide ? (void *)&value : (void *)&v32, wide ? 8 : 4);
+    }
+    p->const_keys[at] = (struct ptx_const_key){value, slot, wide, p->fn_stamp};
+    p->const_count++;
+    *row = slot | PTX_CONST_ROW;
+    return true;
+}
+
+static const struct {
+    const char *name;
+    uint8_t sreg;
+} sregs[] = {
+    {"tid.x", PTX_SR_TID_X},
+    {"tid.y", PTX_SR_TID_Y},
+    {"tid.z", PTX_SR_TID_Z},
+    {"ntid.x", PTX_SR_NTID_X},
+    {"ntid.y", PTX_SR_NTID_Y},
+    {"ntid.z", PTX_SR_NTID_Z},
+    {"ctaid.x", PTX_SR_CTAID_X},
+    {"ctaid.y", PTX_SR_CTAID_Y},
+    {"ctaid.z", PTX_SR_CTAID_Z},
+    {"nctaid.x", PTX_SR_NCTAID_X},
+    {"nctaid.y", PTX_SR_NCTAID_Y},
+    {"nctaid.z", PTX_SR_NCTAID_Z},
+    {"laneid", PTX_SR_LANEID},
+    {"warpid", PTX_SR_WARPID},
+    {"nwarpid", PTX_SR_NWARPID},
+    {"smid", PTX_SR_SMID},
+    {"nsmid", PTX_SR_NSMID},
+    {"gridid", PTX_SR_GRIDID},
+    {"lanemask_eq", PTX_SR_LANEMASK_EQ},
+    {"lanemask_le", PTX_SR_LANEMASK_LE},
+    {"lanemask_lt", PTX_SR_LANEMASK_LT},
+    {"lanemask_ge", PTX_SR_LANEMASK_GE},
+    {"lanemask_gt", PTX_SR_LANEMASK_GT},
+    {"total_smem_size", PTX_SR_TOTAL_SMEM},
+    {"dynamic_smem_size", PTX_SR_DYNAMIC_SMEM},
+    {"clock", PTX_SR_CLOCK},
+    {"clock_hi", PTX_SR_CLOCK_HI},
+    {"clock64", PTX_SR_CLOCK64},
+    {"globaltimer", PTX_SR_GLOBALTIMER},
+    {"globaltimer_lo", PTX_SR_GLOBALTIMER_LO},
+    {"globaltimer_hi", PTX_SR_GLOBALTIMER_HI},
+};
+
+bool vgpu_ptx_sreg_by_name(const char *s, uint32_t len, enum ptx_sreg *r)
+{
+    for (size_t i = 0; i < sizeof(sregs) / sizeof(sregs[0]); i++) {
+        if (strlen(sregs[i].name) == len && memcmp(sregs[i].name, s, len) == 0) {
+            *r = (enum ptx_sreg)sregs[i].sreg;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool vgpu_ptx_sreg_row(struct ptx_parser *p, enum ptx_sreg r, int32_t *row)
+{
+    if (p->sreg_rows[r] < 0) {
+        if (!vgpu_ptx_new_row(p, r >= PTX_SR_GRIDID, &p->sreg_rows[r]))
+            return false;
+        struct ptx_special_use *u = vgpu_ptx_vec_push(p->budget, &p->fn->specials, sizeof(*u));
+        if (!u)
+            return vgpu_ptx_fail_memory(p);
+        u->sreg = (uint32_t)r;
+        u->row = p->sreg_rows[r];
+    }
+    *row = p->sreg_rows[r];
+    return true;
+}

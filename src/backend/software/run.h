@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Running kernels: a block on one thread (block.c), its warps (warp.c), a grid over a pool of
+ * threads (launch.c). Knows decoded functions and device memory; nothing of PTX text or of the
+ * backend interface above it.
+ */
+#ifndef VGPU_PTX_RUN_H
+#define VGPU_PTX_RUN_H
+
+#include <pthread.h>
+
+#include "exec.h"
+
+struct ptx_barrier {
+    uint32_t arrived;  /* threads */
+    uint32_t expected; /* 0: every thread that has not exited */
+    uint32_t popc;     /* bar.red: threads whose predicate was true, */
+    uint32_t voted;    /* of so many */
+};
+
+/* Blocks go on while this is PTX_GO; one word, so that an interrupt cannot hit the launch after the
+ * one it meant. */
+enum ptx_stop { PTX_GO, PTX_STOP_FAULT, PTX_STOP_INTERRUPT, PTX_STOP_IDLE };
+
+/* What the blocks of one launch share. */
+struct ptx_grid {
+    const struct ptx_function *fn;
+    const struct ptx_insn *code;
+    const struct ptx_memory *memory;
+    uint32_t grid[3], block[3];
+    uint32_t threads, warps; /* of a block */
+    uint32_t shared_bytes, dynamic_base, dynamic_bytes;
+    uint64_t grid_id;
+    const uint8_t *params;
+    uint64_t blocks, next_block; /* next_block: atomic */
+    unsigned sm_count;
+    uint32_t *stop; /* atomic, enum ptx_stop */
+    pthread_mutex_t fault_lock;
+    struct ptx_fault fault; /* the first; under fault_lock while blocks run */
+};
+
+/* One thread's workshop: memory for one block at a time, kept from launch to launch. */
+struct ptx_block {
+    struct ptx_grid *grid;
+    unsigned sm; /* which thread */
+    uint32_t ctaid[3];
+    struct ptx_warp *warps;
+    struct ptx_barrier barriers[PTX_MAX_BARRIERS];
+    uint32_t live_threads;
+    uint8_t *regs, *shared, *local;
+    uint32_t *preds;
+    size_t regs_bytes, shared_bytes, local_bytes, preds_bytes, warps_bytes; /* mapped */
+};
+
+enum ptx_warp_state { PTX_WARP_YIELDED, PTX_WARP_BLOCKED, PTX_WARP_DONE, PTX_WARP_STOPPED };
+
+/* Branches backwards before a warp looks at the stop flag and lets the next warp run. */
+#define PTX_SLICE_BRANCHES 4096u
+
+/* warp.c: runs until the warp waits, exits, faults, is stopped or has used its slice. */
+enum ptx_warp_state vgpu_ptx_warp_run(struct ptx_block *b, struct ptx_warp *w);
+/* Lanes that could run now. */
+uint32_t vgpu_ptx_warp_runnable(const struct ptx_warp *w);
+
+/* barrier.c: lanes `mask` of `w` arrive at in; true when they may go on at once. */
+bool vgpu_ptx_barrier_arrive(struct ptx_block *b, struct ptx_warp *w, const struct ptx_insn *in,
+                             uint32_t mask);
+/* Threads have exited: barriers that waited only for them are complete. */
+void vgpu_ptx_barrier_exit(struct ptx_block *b);
+
+/* block.c */
+CUresult vgpu_ptx_block_prepare(struct ptx_block *b, struct ptx_grid *g, unsigned sm);
+/* Runs block number `index`; false when the launch must end. */
+bool vgpu_ptx_block_run(struct ptx_block *b, uint64_t index);
+void vgpu_ptx_block_release(struct ptx_block *b);
+
+/* launch.c */
+struct ptx_pool;
+/* `threads` in all, the caller of vgpu_ptx_pool_run included. NULL when the host has none to give.
+ */
+struct ptx_pool *vgpu_ptx_pool_create(unsigned threads);
+void vgpu_ptx_pool_destroy(struct ptx_pool *pool);
+/* Runs the grid to its end on the pool. OUT_OF_RESOURCES before anything ran, or the first fault.
+ */
+CUresult vgpu_ptx_pool_run(struct ptx_pool *pool, struct ptx_grid *g);
+
+#endif

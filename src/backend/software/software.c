@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The software backend: struct vgpu_backend_ops over device memory, modules and launches. Owns the
+ * session's state and its sticky error; how PTX is read or run is in the other files.
+ *
+ * A launch runs before `launch` returns, on the pool's threads and the caller's, so nothing else
+ * ever finds a kernel running but `interrupt`, which only touches one atomic word.
+ */
+#include "software.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "run.h"
+
+#define DEFAULT_MEMORY_BYTES ((uint64_t)1 << 30)
+#define DEFAULT_MODULE_BYTES ((uint64_t)64 << 20)
+#define MAX_POOL_THREADS     256u
+#define DEVICE_NAME          "vgpu software GPU"
+#define CLOCK_KHZ            1000000u /* %clock counts nanoseconds */
+
+struct vgpu_backend {
+    struct ptx_memory memory;
+    struct ptx_budget budget;
+    struct ptx_module *modules;
+    struct ptx_pool *pool;
+    const ptx_exec_fn *handlers;
+    unsigned threads;
+    uint64_t launches;
+    CUresult sticky;
+    uint32_t stop; /* enum ptx_stop; atomic */
+    char last_error[256];
+};
+
+extern const ptx_exec_fn vgpu_ptx_handlers_base[PTX_OP_COUNT];
+#ifdef VGPU_PTX_HAVE_AVX2
+extern const ptx_exec_fn vgpu_ptx_handlers_avx2[PTX_OP_COUNT];
+#endif
+
+/* NULL: no such level here. A NULL name asks for the best. */
+static const ptx_exec_fn *find_level(const char *name)
+{
+#ifdef VGPU_PTX_HAVE_AVX2
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+                __builtin_cpu_supports("popcnt");
+    if (avx2 && (!name || strcmp(name, "avx2") == 0))
+        return vgpu_ptx_handlers_avx2;
+#endif
+    if (!name || strcmp(name, "base") == 0)
+        return vgpu_ptx_handlers_base;
+    return NULL;
+}
+
+CUresult vgpu_software_set_level(struct vgpu_backend *b, const char *level)
+{
+    const ptx_exec_fn *handlers = find_level(level);
+    if (!handlers)
+        return CUDA_ERROR_INVALID_VALUE;
+    b->handlers = handlers;
+    return CUDA_SUCCESS;
+}
+
+const char *vgpu_software_last_error(struct vgpu_backend *b)
+{
+    return b->last_error;
+}
+
+static CUresult sw_open(const struct vgpu_backend_config *config, struct vgpu_backend **out,
+                        char *why, size_t why_size)
+{
+    *out = NULL;
+    struct vgpu_backend *b = calloc(1, sizeof(*b));
+    if (!b) {
+        if (why_size)
+            snprintf(why, why_size, "software backend: the host has no memory for a session");
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    b->threads = config->threads ? config->threads : online > 0 ? (unsigned)online : 1;
+    if (b->threads > MAX_POOL_THREADS)
+        b->threads = MAX_POOL_THREADS;
+    b->pool = vgpu_ptx_pool_create(b->threads);
+    if (!b->pool) {
+        if (why_size)
+            snprintf(why, why_size, "software backend: the host has no memory for %u threads",
+                     b->threads);
+        free(b);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    vgpu_ptx_memory_init(&b->memory,
+                         config->memory_bytes ? config->memory_bytes : DEFAULT_MEMORY_BYTES);
+    b->budget.limit_bytes =
+        config->module_memory_bytes ? config->module_memory_bytes : DEFAULT_MODULE_BYTES;
+    b->handlers = find_level(NULL);
+    b->stop = PTX_STOP_IDLE;
+    *out = b;
+    return CUDA_SUCCESS;
+}
+
+static void sw_close(struct vgpu_backend *b)
+{
+    if (!b)
+        return;
+    vgpu_ptx_pool_destroy(b->pool);
+    while (b->modules) {
+        struct ptx_module *m = b->modules;
+        b->modules = m->next;
+        vgpu_ptx_module_free(m);
+    }
+    vgpu_ptx_memory_free_all(&b->memory);
+    free(b);
+}
+
+/* Two FNV-1a hashes of the device's name, marked as a version 8 (custom) UUID: the same everywhere,
+ * for ever. */
+static void make_uuid(uint8_t uuid[16])
+{
+    for (unsigned half = 0; half < 2; half++) {
+        uint64_t h = 14695981039346656037ull + half;
+        for (const char *c = DEVICE_NAME; *c; c++)
+            h = (h ^ (unsigned char)*c) * 1099511628211ull;
+        for (unsigned i = 0; i < 8; i++)
+            uuid[half * 8 + i] = (uint8_t)(h >> (56 - 8 * i));
+    }
+    uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x80);
+    uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
+}
+
+static void sw_device_info(struct vgpu_backend *b, struct vgpu_device_info *out)
+{
+    memset(out, 0, sizeof(*out));
+    snprintf(out->name, sizeof(out->name), "%s", DEVICE_NAME);
+    make_uuid(out->uuid);
+    out->total_memory_bytes = b->memory.quota_bytes;
+    out->compute_major = 7;
+    out->compute_minor = 5;
+    out->multiprocessors = b->threads;
+    out->warp_size = PTX_LANES;
+    out->max_threads_per_block = PTX_MAX_THREADS;
+    out->max_block_dim[0] = out->max_block_dim[1] = 1024;
+    out->max_block_dim[2] = 64;
+    out->max_grid_dim[0] = INT32_MAX;
+    out->max_grid_dim[1] = out->max_grid_dim[2] = 65535;
+    out->max_shared_per_block_bytes = PTX_MAX_SHARED_BYTES;
+    out->max_registers_per_block = 65536;
+    out->clock_khz = CLOCK_KHZ;
+}
+
+static CUresult sw_mem_alloc(struct vgpu_backend *b, uint64_t size_bytes, uint64_t *address)
+{
+    *address = 0;
+    return b->sticky ? b->sticky : vgpu_ptx_memory_alloc(&b->memory, size_bytes, false, address);
+}
+
+static CUresult sw_mem_free(struct vgpu_backend *b, uint64_t address)
+{
+    return b->sticky ? b->sticky : vgpu_ptx_memory_release(&b->memory, address, false);
+}
+
+static CUresult sw_mem_info(struct vgpu_backend *b, uint64_t *free_bytes, uint64_t *total_bytes)
+{
+    *free_bytes = b->memory.quota_bytes - b->memory.used_bytes;
+    *total_bytes = b->memory.quota_bytes;
+    return b->sticky;
+}
+
+static CUresult sw_copy_htod(struct vgpu_backend *b, uint64_t dst, const void *src,
+                             size_t size_bytes)
+{
+    if (b->sticky || size_bytes == 0)
+        return b->sticky;
+    uint8_t *d = vgpu_ptx_memory_range(&b->memory, dst, size_bytes);
+    if (!d)
+        return CUDA_ERROR_INVALID_VALUE;
+    memcpy(d, src, size_bytes);
+    return CUDA_SUCCESS;
+}
+
+static CUresult sw_copy_dtoh(struct vgpu_backend *b, void *dst, uint64_t src, size_t size_bytes)
+{
+    if (b->sticky || size_bytes == 0)
+        return b->sticky;
+    const uint8_t *s = vgpu_ptx_memory_range(&b->memory, src, size_bytes);
+    if (!s)
+        return CUDA_ERROR_INVALID_VALUE;
+    memcpy(dst, s, size_bytes);
+    return CUDA_SUCCESS;
+}
+
+static CUresult sw_copy_dtod(struct vgpu_backend *b, uint64_t dst, uint64_t src,
+                             uint64_t size_bytes)
+{
+    if (b->sticky || size_bytes == 0)
+        return b->sticky;
+    uint8_t *d = vgpu_ptx_memory_range(&b->memory, dst, size_bytes);
+    const uint8_t *s = vgpu_ptx_memory_range(&b->memory, src, size_bytes);
+    if (!d || !s)
+        return CUDA_ERROR_INVALID_VALUE;
+    memmove(d, s, (size_t)size_bytes);
+    return CUDA_SUCCESS;
+}
+
+static CUresult sw_mem_set(struct vgpu_backend *b, uint64_t dst, uint8_t value, uint64_t size_bytes)
+{
+    if (b->sticky || size_bytes == 0)
+        return b->sticky;
+    uint8_t *d = vgpu_ptx_memory_range(&b->memory, dst, size_bytes);
+    if (!d)
+        return CUDA_ERROR_INVALID_VALUE;
+    memset(d, value, (size_t)size_bytes);
+    return CUDA_SUCCESS;
+}
+
+/* The opaque types of backend.h are the decoder's own. */
+static struct ptx_module *module_of(struct vgpu_backend_module *m)
+{
+    return (struct ptx_module *)(void *)m;
+}
+
+static CUresult sw_module_load(struct vgpu_backend *b, const void *image, size_t image_bytes,
+                               struct vgpu_backend_module **out, char *log, size_t log_size)
+{
+    *out = NULL;
+    if (log_size)
+        log[0] = 0;
+    if (b->sticky)
+        return b->sticky;
+    if (!image || image_bytes == 0) {
+        if (log_size)
+            snprintf(log, log_size, "an empty image");
+        return CUDA_ERROR_INVALID_IMAGE;
+    }
+    struct ptx_module *m;
+    CUresult r = vgpu_ptx_module_load(image, image_bytes, &b->budget, &b->memory, b->handlers, &m,
+                                      log, log_size);
+    if (r != CUDA_SUCCESS)
+        return r;
+    m->next = b->modules;
+    b->modules = m;
+    *out = (struct vgpu_backend_module *)(void *)m;
+    return CUDA_SUCCESS;
+}
+
+static struct ptx_module **find_module(struct vgpu_backend *b, struct vgpu_backend_module *m)
+{
+    struct ptx_module **at = &b->modules;
+    while (*at && *at != module_of(m))
+        at = &(*at)->next;
+    return at;
+}
+
+static CUresult sw_module_unload(struct vgpu_backend *b, struct vgpu_backend_module *m)
+{
+    if (b->sticky)
+        return b->sticky;
+    struct ptx_module **at = find_module(b, m);
+    if (!*at)
+        return CUDA_ERROR_INVALID_HANDLE;
+    struct ptx_module *gone = *at;
+    *at = gone->next;
+    vgpu_ptx_module_free(gone);
+    return CUDA_SUCCESS;
+}
+
+static CUresult sw_module_kernel(struct vgpu_backend *b, struct vgpu_backend_module *m,
+                                 const char *name, struct vgpu_backend_kernel **out,
+                                 const struct vgpu_kernel_info **info)
+{
+    *out = NULL;
+    if (b->sticky)
+        return b->sticky;
+    const struct ptx_module *mod = *find_module(b, m);
+    if (!mod)
+        return CUDA_ERROR_INVALID_HANDLE;
+    for (struct ptx_function *f = mod->functions; f; f = f->next) {
+        if (f->is_entry && f->has_body && strcmp(f->name, name) == 0) {
+            *out = (struct vgpu_backend_kernel *)(void *)f;
+            *info = f->info;
+            return CUDA_SUCCESS;
+        }
+    }
+    return CUDA_ERROR_NOT_FOUND;
+}
+
+static CUresult sw_module_global(struct vgpu_backend *b, struct vgpu_backend_module *m,
+                                 const char *name, uint64_t *address, uint64_t *size_bytes)
+{
+    if (b->sticky)
+        return b->sticky;
+    const struct ptx_module *mod = *find_module(b, m);
+    if (!mod)
+        return CUDA_ERROR_INVALID_HANDLE;
+    for (const struct ptx_global *g = mod->globals; g; g = g->next) {
+        if (strcmp(g->name, name) == 0) {
+            *address = g->address;
+            *size_bytes = g->size_bytes;
+            return CUDA_SUCCESS;
+        }
+    }
+    return CUDA_ERROR_NOT_FOUND;
+}
+
+/* The checks of cuLaunchKernel, and what they lead to. */
+static CUresult fill_grid(struct ptx_grid *g, const struct vgpu_launch *l)
+{
+    static const uint32_t max_block[3] = {1024, 1024, 64};
+    static const uint32_t max_grid[3] = {INT32_MAX, 65535, 65535};
+    const struct ptx_function *fn = (const struct ptx_function *)(const void *)l->kernel;
+    const struct vgpu_kernel_info *info = fn->info;
+    if (l->params_bytes != info->param_bytes || (l->params_bytes && !l->params))
+        return CUDA_ERROR_INVALID_VALUE;
+    for (unsigned i = 0; i < 3; i++) {
+        if (l->grid[i] == 0 || l->grid[i] > max_grid[i] || l->block[i] == 0 ||
+            l->block[i] > max_block[i])
+            return CUDA_ERROR_INVALID_VALUE;
+        if (fn->reqntid[i] && l->block[i] != fn->reqntid[i])
+            return CUDA_ERROR_INVALID_VALUE;
+        g->grid[i] = l->grid[i];
+        g->block[i] = l->block[i];
+    }
+    uint64_t threads = (uint64_t)l->block[0] * l->block[1] * l->block[2];
+    if (threads > info->max_threads_per_block)
+        return CUDA_ERROR_INVALID_VALUE;
+    uint32_t align = fn->shared_align_bytes > 16 ? fn->shared_align_bytes : 16;
+    uint32_t base = (fn->shared_bytes + align - 1) & ~(align - 1);
+    uint32_t fixed = l->shared_bytes ? base : fn->shared_bytes;
+    if (fixed > PTX_MAX_SHARED_BYTES || l->shared_bytes > PTX_MAX_SHARED_BYTES - fixed)
+        return CUDA_ERROR_INVALID_VALUE;
+    g->fn = fn;
+    g->code = fn->code.data;
+    g->threads = (uint32_t)threads;
+    g->warps = (g->threads + PTX_LANES - 1) / PTX_LANES;
+    g->dynamic_base = base;
+    g->dynamic_bytes = l->shared_bytes;
+    g->shared_bytes = fixed + l->shared_bytes;
+    g->blocks = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2];
+    return CUDA_SUCCESS;
+}
+
+static void describe(struct vgpu_backend *b, const struct ptx_grid *g, CUresult r)
+{
+    const struct ptx_fault *f = &g->fault;
+    int n = snprintf(b->last_error, sizeof(b->last_error), "kernel '%.100s'", g->fn->name);
+    char *at = b->last_error + n;
+    size_t left = sizeof(b->last_error) - (size_t)n;
+    if (r == CUDA_ERROR_LAUNCH_TIMEOUT && f->result == CUDA_SUCCESS)
+        snprintf(at, left, ": interrupted");
+    else if (f->deadlock)
+        snprintf(at, left,
+                 ", line %u: all threads that are left wait at barriers that cannot "
+                 "complete",
+                 f->line);
+    else if (f->has_address)
+        snprintf(at, left, ", line %u: %s at address 0x%" PRIx64, f->line,
+                 r == CUDA_ERROR_MISALIGNED_ADDRESS ? "misaligned access" : "illegal access",
+                 f->address);
+    else if (f->line)
+        snprintf(at, left, ", line %u: trap or illegal instruction", f->line);
+    else
+        snprintf(at, left, ": failed");
+}
+
+static CUresult sw_launch(struct vgpu_backend *b, const struct vgpu_launch *launch)
+{
+    if (b->sticky)
+        return b->sticky;
+    struct ptx_grid g = {.memory = &b->memory, .stop = &b->stop, .sm_count = b->threads};
+    CUresult r = fill_grid(&g, launch);
+    if (r != CUDA_SUCCESS)
+        return r;
+    uint8_t params[PTX_MAX_PARAM_BYTES];
+    if (launch->params_bytes)
+        memcpy(params, launch->params, launch->params_bytes);
+    g.params = params;
+    g.grid_id = ++b->launches;
+
+    __atomic_store_n(&b->stop, PTX_GO, __ATOMIC_RELEASE);
+    r = vgpu_ptx_pool_run(b->pool, &g);
+    uint32_t how = __atomic_exchange_n(&b->stop, PTX_STOP_IDLE, __ATOMIC_ACQ_REL);
+    if (r == CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES)
+        return r; /* nothing has run */
+    if (r == CUDA_SUCCESS && how == PTX_STOP_INTERRUPT)
+        r = CUDA_ERROR_LAUNCH_TIMEOUT;
+    if (r != CUDA_SUCCESS) {
+        b->sticky = r;
+        describe(b, &g, r);
+    }
+    /* Accepted: what went wrong while it ran is for synchronize and everything after it to tell. */
+    return CUDA_SUCCESS;
+}
+
+static CUresult sw_synchronize(struct vgpu_backend *b)
+{
+    return b->sticky;
+}
+
+static void sw_interrupt(struct vgpu_backend *b)
+{
+    uint32_t go = PTX_GO;
+    __atomic_compare_exchange_n(&b->stop, &go, PTX_STOP_INTERRUPT, false, __ATOMIC_ACQ_REL,
+                                __ATOMIC_RELAXED);
+}
+
+const struct vgpu_backend_ops vgpu_backend_software = {
+    .name = "software",
+    .open = sw_open,
+    .close = sw_close,
+    .device_info = sw_device_info,
+    .mem_alloc = sw_mem_alloc,
+    .mem_free = sw_mem_free,
+    .mem_info = sw_mem_info,
+    .copy_htod = sw_copy_htod,
+    .copy_dtoh = sw_copy_dtoh,
+    .copy_dtod = sw_copy_dtod,
+    .mem_set = sw_mem_set,
+    .module_load = sw_module_load,
+    .module_unload = sw_module_unload,
+    .module_kernel = sw_module_kernel,
+    .module_global = sw_module_global,
+    .launch = sw_launch,
+    .synchronize = sw_synchronize,
+    .interrupt = sw_interrupt,
+};

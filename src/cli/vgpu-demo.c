@@ -22,9 +22,9 @@ static const char usage[] =
     "usage: vgpu-demo [--device pci:ADDRESS|local:SOCKET] [--count N] [--size N] DIRECTORY\n"
     "\n"
     "Adds two vectors and multiplies two matrices on the vgpu device, and checks the results.\n"
-    "  DIRECTORY  holds vector_add.nvcc.ptx and sgemm_tiled.nvcc.ptx\n"
+    "  DIRECTORY  holds vector_add.nvcc.ptx and sgemm.nvcc.ptx\n"
     "  --count N  floats in a vector, 1 to 16777216; default 1048576\n"
-    "  --size N   rows of a matrix, 1 to 2048; default 256\n"
+    "  --size N   rows of a matrix, a multiple of 32, up to 2048; default 256\n"
     "The last line is RESULT and key=value words; a value with spaces stands in double quotes.\n"
     "exit status: 0 right results, 1 something failed, 2 wrong arguments, 3 no mediator\n";
 
@@ -78,9 +78,9 @@ static int run(struct vgpu *gpu, const char *directory, uint32_t count, uint32_t
     snprintf(path, sizeof(path), "%s/vector_add.nvcc.ptx", directory);
     if (!workload_vector_add(session, path, count, vm_id, say, &vector, why, sizeof(why)))
         goto out;
-    snprintf(path, sizeof(path), "%s/sgemm_tiled.nvcc.ptx", directory);
-    good =
-        workload_sgemm(session, path, "sgemm_tiled", size, vm_id, say, &matrix, why, sizeof(why));
+    snprintf(path, sizeof(path), "%s/sgemm.nvcc.ptx", directory);
+    good = workload_sgemm(session, path, "sgemm_tiled_16", size, vm_id, say, &matrix, why,
+                          sizeof(why));
 out:
     if (!good)
         fprintf(stderr, "vgpu-demo: %s\n", why);

@@ -14,7 +14,7 @@
 
 #define MAX_PARAMS  16
 #define BLOCK       256u /* threads of a vector kernel's block */
-#define TILE        16u  /* a matrix kernel's block is TILE x TILE, and sgemm_tiled's tile too */
+#define TILE        16u  /* a matrix kernel's block is TILE x TILE, unless its name says 32 */
 #define FILE_MAX    (64u << 20)
 #define RUN_TIME_MS 120000u /* a busy machine without a GPU, emulated: patience costs nothing */
 
@@ -313,6 +313,10 @@ bool workload_sgemm(struct vgpu_session *session, const char *ptx_path, const ch
     if (!say)
         say = say_nothing;
     *time = (struct workload_time){0};
+    if (strstr(kernel_name, "_tiled") && size % 32 != 0) {
+        explain(why, why_capacity, "%s wants a multiple of 32 rows", kernel_name);
+        goto out;
+    }
     if (!load_kernel(&kernel, ptx_path, kernel_name) ||
         !make_arrays(&kernel, &arrays, (size_t)size * size, seed))
         goto out;
@@ -324,8 +328,9 @@ bool workload_sgemm(struct vgpu_session *session, const char *ptx_path, const ch
     say("sgemm: %zu bytes to the device, %.0f ms", arrays.bytes * 2, ms(time->upload_ns));
     const void *values[] = {&arrays.device[0], &arrays.device[1], &arrays.device[2], &size};
     const uint32_t sizes[] = {8, 8, 8, 4};
-    uint32_t blocks = (size + TILE - 1) / TILE;
-    if (!run_kernel(&kernel, (const uint32_t[]){blocks, blocks}, (const uint32_t[]){TILE, TILE},
+    uint32_t tile = strstr(kernel_name, "_32") ? 32 : TILE;
+    uint32_t blocks = (size + tile - 1) / tile;
+    if (!run_kernel(&kernel, (const uint32_t[]){blocks, blocks}, (const uint32_t[]){tile, tile},
                     values, sizes, 4))
         goto out;
     time->run_ns = lap(&mark);

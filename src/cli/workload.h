@@ -32,8 +32,9 @@ bool workload_vector_add(struct vgpu_session *session, const char *ptx_path, uin
                          size_t why_capacity);
 
 /*
- * C = A * B, size x size floats, row by row, with kernel `kernel` ("sgemm_naive" or "sgemm_tiled")
- * of the PTX file. Every element is compared with a sum in double precision.
+ * C = A * B, size x size floats, row by row, with kernel `kernel` of the PTX file: "sgemm_naive",
+ * or "sgemm_tiled_16" or "sgemm_tiled_32", which want a multiple of 32 rows. Every element is
+ * compared with a sum in double precision.
  */
 bool workload_sgemm(struct vgpu_session *session, const char *ptx_path, const char *kernel,
                     uint32_t size, uint32_t seed, workload_say say, struct workload_time *time,

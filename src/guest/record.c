@@ -64,8 +64,8 @@ static int make_shared_dir(int at, const char *path)
         return errno == EEXIST ? 0 : -errno;
     /* The umask must not shut the group out. The set-group-ID bit hands the group down; a file
      * system that refuses it is one where only our own programs can clean up. */
-    if (fchmodat(at, path, 02770, 0) < 0)
-        (void)fchmodat(at, path, 0770, 0);
+    if (fchmodat(at, path, 02770, 0) < 0 && fchmodat(at, path, 0770, 0) < 0)
+        return -errno;
     return 0;
 }
 

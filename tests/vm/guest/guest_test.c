@@ -3,9 +3,13 @@
 #include "guest_test.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 unsigned guest_checks, guest_failures;
 
@@ -51,6 +55,35 @@ struct vgpu *guest_open(const char *program, struct vgpu_options *options)
         return gpu;
     fprintf(stderr, "%s: %s\n", program, vgpu_last_error_text());
     exit(err == -ENODEV || err == -ENOENT ? GUEST_SKIP : 1);
+}
+
+const char *guest_sysfs_dir(struct vgpu *gpu)
+{
+    static char path[320];
+    const char *address = vgpu_address(gpu);
+    if (strncmp(address, "pci:", 4) != 0)
+        return NULL;
+    snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", address + 4);
+    return path;
+}
+
+volatile uint8_t *guest_map(const char *program, struct vgpu *gpu)
+{
+    char path[400];
+    const char *dir = guest_sysfs_dir(gpu);
+    if (!dir) {
+        fprintf(stderr, "%s: %s has no registers to map\n", program, vgpu_address(gpu));
+        exit(GUEST_SKIP);
+    }
+    snprintf(path, sizeof(path), "%s/resource0", dir);
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_SYNC);
+    void *bar =
+        fd < 0 ? MAP_FAILED : mmap(NULL, VGPU_BAR0_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (bar == MAP_FAILED || flock(fd, LOCK_EX) < 0) {
+        fprintf(stderr, "%s: %s cannot be mapped: %s\n", program, path, strerror(errno));
+        exit(GUEST_SKIP);
+    }
+    return bar;
 }
 
 int guest_finish(const char *program, const char *extra)

@@ -30,6 +30,12 @@ bool guest_wait_line(void);
 /* Opens the device; exits with 77 when there is none, since nothing can be tested then. */
 struct vgpu *guest_open(const char *program, struct vgpu_options *options);
 
+/* The registers past the library: BAR0 mapped, and the mailbox's lock held until the program ends.
+ * Exits with 77 when there is none. */
+volatile uint8_t *guest_map(const char *program, struct vgpu *gpu);
+/* "/sys/bus/pci/devices/..." of the device. */
+const char *guest_sysfs_dir(struct vgpu *gpu);
+
 /* Prints the RESULT line's end and returns the exit status. `extra` is more key=value words. */
 int guest_finish(const char *program, const char *extra);
 

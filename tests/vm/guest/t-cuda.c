@@ -4,7 +4,8 @@
  *        [--seed S] [--device D]
  *
  * Executes CUDA kernels through the device and checks every element in plain C. At least one of
- * the two files must be given. --kernel is the SGEMM's name: sgemm_naive (default) or sgemm_tiled.
+ * the two files must be given. --kernel is the SGEMM's name: sgemm_naive (default), sgemm_tiled_16
+ * or _32.
  */
 #include <inttypes.h>
 #include <string.h>

@@ -17,8 +17,6 @@
 #include "worker/mailbox.h"
 #include "worker/packet.h"
 
-#define PACKETS_A_TURN 64 /* then the engine and the deadlines get their turn */
-
 struct vgpu_worker {
     int fd;
     struct vgpu_lease lease;
@@ -107,35 +105,32 @@ static int handle(struct vgpu_worker *w, const struct vgpu_packet *p)
     }
 }
 
-/* Reads what there is. Returns 1 to go on, 0 at the end of the socket, a negative errno. */
-static int read_packets(struct vgpu_worker *w)
+/* Reads one packet: a mailbox has one request at a time, so looking for a second would mostly be a
+ * wasted call. Returns 1 to go on, 0 at the end of the socket, a negative errno. */
+static int read_packet(struct vgpu_worker *w)
 {
-    for (int i = 0; i < PACKETS_A_TURN && !w->out.error; i++) {
-        uint8_t buffer[VGPU_WORKER_MAX_MESSAGE];
-        struct vgpu_net_ancillary ancillary;
-        ssize_t n = vgpu_net_recv(w->fd, buffer, sizeof(buffer), 0, &ancillary);
-        if (n == -EAGAIN || n == -EWOULDBLOCK)
-            return 1;
-        if (n == -ECONNRESET)
-            return 0; /* closed with our packets unread */
-        if (n < 0)
-            return (int)n;
-        if (n == 0)
-            return 0;
-        struct vgpu_packet packet;
-        const char *why = "descriptors, or a packet that is too long";
-        int rc = ancillary.excess || ancillary.truncated ? -EPROTO : 0;
-        if (!rc)
-            rc = vgpu_packet_parse(buffer, (size_t)n, &packet, &why);
-        if (rc) {
-            vgpu_log(VGPU_LOG_ERROR, "violation", "reason=\"%s\" bytes=%zd", why, n);
-            return rc;
-        }
-        rc = handle(w, &packet);
-        if (rc)
-            return rc;
+    uint8_t buffer[VGPU_WORKER_MAX_MESSAGE];
+    struct vgpu_net_ancillary ancillary;
+    ssize_t n = vgpu_net_recv(w->fd, buffer, sizeof(buffer), 0, &ancillary);
+    if (n == -EAGAIN || n == -EWOULDBLOCK)
+        return 1;
+    if (n == -ECONNRESET)
+        return 0; /* closed with our packets unread */
+    if (n < 0)
+        return (int)n;
+    if (n == 0)
+        return 0;
+    struct vgpu_packet packet;
+    const char *why = "descriptors, or a packet that is too long";
+    int rc = ancillary.excess || ancillary.truncated ? -EPROTO : 0;
+    if (!rc)
+        rc = vgpu_packet_parse(buffer, (size_t)n, &packet, &why);
+    if (rc) {
+        vgpu_log(VGPU_LOG_ERROR, "violation", "reason=\"%s\" bytes=%zd", why, n);
+        return rc;
     }
-    return 1;
+    rc = handle(w, &packet);
+    return rc ? rc : 1;
 }
 
 /* Says RETURN and WANT, in this order: a lease that went back may be wanted again at once. */
@@ -178,7 +173,7 @@ int vgpu_worker_run(struct vgpu_worker *w)
         if (fds[1].revents)
             vgpu_dispatch_collect(&w->dispatcher);
         if (fds[0].revents & ~POLLOUT) {
-            int rc = read_packets(w);
+            int rc = read_packet(w);
             if (rc <= 0)
                 return rc;
         }

@@ -19,6 +19,7 @@ void vgpu_dispatch_init(struct vgpu_dispatcher *d, struct vgpu_engine *engine,
     d->info = *info;
     vgpu_session_init(&d->session, session_id);
     TAILQ_INIT(&d->room);
+    d->staged_images = 0;
 }
 
 void vgpu_dispatch_destroy(struct vgpu_dispatcher *d)
@@ -193,6 +194,12 @@ static void submit_module_load(struct submission *s)
     struct vgpu_blob staged = {0};
     const char *why = NULL;
     if (s->call->stage) {
+        if (s->d->staged_images >= VGPU_DISPATCH_STAGED_IMAGES) {
+            vgpu_answer_reject(s->answer, VGPU_ERR_QUEUE_FULL,
+                               "MODULE_LOAD: %u staged images wait to be loaded already",
+                               s->d->staged_images);
+            return;
+        }
         CUresult status = vgpu_stage_take(&s->d->session.stages, s->call->stage, &staged, &why);
         if (status != CUDA_SUCCESS) {
             fail(s, status, why);
@@ -200,10 +207,13 @@ static void submit_module_load(struct submission *s)
         }
     }
     struct vgpu_job *job = make_job(s, VGPU_JOB_MODULE_LOAD);
-    if (job)
-        job->blob = staged;
-    else
+    if (!job) {
         vgpu_blob_free(&staged);
+        return;
+    }
+    job->blob = staged;
+    job->staged = staged.bytes != NULL;
+    s->d->staged_images += job->staged;
 }
 
 /* MODULE_UNLOAD, MODULE_KERNEL, MODULE_GLOBAL. */

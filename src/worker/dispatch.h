@@ -24,11 +24,15 @@ struct vgpu_sink {
     void (*answer)(struct vgpu_sink *sink, void *tag, const struct vgpu_answer *answer);
 };
 
+/* A staged image is up to 64 MiB: so many may wait in MODULE_LOADs, besides those in stages. */
+#define VGPU_DISPATCH_STAGED_IMAGES VGPU_STAGE_COUNT
+
 struct vgpu_dispatcher {
     struct vgpu_engine *engine;
     struct vgpu_device_info info;
     struct vgpu_session session;
-    TAILQ_HEAD(, vgpu_job) room; /* early jobs that wait for one of the 256 places, in order */
+    struct vgpu_job_list room; /* early jobs that wait for one of the 256 places, in order */
+    unsigned staged_images;    /* held by MODULE_LOADs that are not done */
 };
 
 /* The engine must outlive the dispatcher's use, and must be destroyed before its last jobs' owner

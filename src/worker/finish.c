@@ -202,6 +202,13 @@ static void finish(struct vgpu_dispatcher *d, struct vgpu_job *job)
         job->sink->answer(job->sink, job->tag, &a);
 }
 
+/* The job is the dispatcher's again, and done with. */
+static void release_job(struct vgpu_dispatcher *d, struct vgpu_job *job)
+{
+    d->staged_images -= job->staged;
+    vgpu_job_free(job);
+}
+
 static void leave_room(struct vgpu_dispatcher *d, struct vgpu_job *job)
 {
     TAILQ_REMOVE(&d->room, job, room);
@@ -227,7 +234,7 @@ void vgpu_dispatch_collect(struct vgpu_dispatcher *d)
         if (job->waits_for_room)
             leave_room(d, job);
         finish(d, job);
-        vgpu_job_free(job);
+        release_job(d, job);
     }
 }
 
@@ -239,5 +246,5 @@ void vgpu_dispatch_drop(struct vgpu_dispatcher *d, struct vgpu_job *job)
         leave_room(d, job);
     /* An unload has taken the handle away already, and there is no way back: it goes on. */
     if (job->kind != VGPU_JOB_MODULE_UNLOAD && vgpu_engine_remove(d->engine, job))
-        vgpu_job_free(job);
+        release_job(d, job);
 }

@@ -53,6 +53,7 @@ struct vgpu_job {
     void *tag;
     bool named;                 /* the request named its session (P8) */
     bool async;                 /* answered bare (P10) */
+    bool staged;                /* holds a stage's image */
     bool dropped;               /* nobody wants the answer: undo at the end */
     bool waits_for_room;        /* in the list of early jobs that wait to be admitted */
     TAILQ_ENTRY(vgpu_job) room; /* ... which is this */

@@ -103,9 +103,13 @@ void vgpu_mailbox_init(struct vgpu_mailbox *m, const struct vgpu_mailbox_config 
 
 void vgpu_mailbox_destroy(struct vgpu_mailbox *m)
 {
-    struct vgpu_mailbox_entry *e;
-    while ((e = TAILQ_FIRST(&m->entries)))
-        forget(m, e);
+    struct vgpu_mailbox_entry *next;
+    for (struct vgpu_mailbox_entry *e = TAILQ_FIRST(&m->entries); e; e = next) {
+        next = TAILQ_NEXT(e, link);
+        free(e);
+    }
+    TAILQ_INIT(&m->entries);
+    m->parked = 0;
 }
 
 /* P11: the same REQUEST_ID and the same bytes ask for the answer that was put off. */

@@ -35,7 +35,7 @@ struct vgpu_mailbox_entry;
 struct vgpu_mailbox {
     struct vgpu_sink sink; /* first: the dispatcher hands it back */
     struct vgpu_mailbox_config config;
-    TAILQ_HEAD(, vgpu_mailbox_entry) entries;
+    TAILQ_HEAD(vgpu_mailbox_list, vgpu_mailbox_entry) entries;
     unsigned parked;
     struct vgpu_mailbox_answered {
         bool used;

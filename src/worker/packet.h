@@ -32,7 +32,7 @@ struct vgpu_packet_queue {
     int fd;
     unsigned count;
     int error; /* the first that happened; nothing is sent after it */
-    STAILQ_HEAD(, vgpu_packet_out) packets;
+    STAILQ_HEAD(vgpu_packet_list, vgpu_packet_out) packets;
 };
 
 void vgpu_packet_queue_init(struct vgpu_packet_queue *q, int fd);

@@ -27,7 +27,7 @@ struct vgpu_function {
 struct vgpu_module {
     uint64_t handle;
     struct vgpu_backend_module *backend;
-    LIST_HEAD(, vgpu_function) functions;
+    LIST_HEAD(vgpu_function_list, vgpu_function) functions;
 };
 
 struct vgpu_session {

@@ -423,6 +423,35 @@ static void queue_is_bounded(void **state)
     fake_release(rig->backend);
 }
 
+/* Staged images that wait to be loaded hold up to 64 MiB each: four of them, then error 7, and the
+ * stage stays. Given up, they make room at once. */
+static void staged_images_are_bounded(void **state)
+{
+    struct rig *rig = *state;
+    uint64_t seqs[4];
+    struct request load = req_load(0, 1, NULL), alloc = req_alloc(1);
+    fake_hold(rig->backend, FAKE_ALLOC);
+    rig_submit(rig, &alloc);
+    assert_true(fake_wait_held(rig->backend));
+    for (int i = 0; i < 4; i++) {
+        expect_ok(rig_call(rig, req_stage(0, 1, 2, 0, "ok", 2)));
+        seqs[i] = rig_submit(rig, &load);
+        assert_null(rig_response(rig, seqs[i]));
+    }
+    expect_ok(rig_call(rig, req_stage(0, 1, 2, 0, "ok", 2)));
+    expect_reject(rig_response(rig, rig_submit(rig, &load)), 7);
+    vgpu_mailbox_cancel(&rig->mailbox, seqs[0]);
+    uint64_t last = rig_submit(rig, &load);
+    assert_null(rig_response(rig, last));
+    fake_release(rig->backend);
+    expect_ok(rig_wait(rig, last));
+    assert_int_equal(fake_modules(rig->backend), 4);
+    for (int i = 0; i < 6; i++) { /* and when they are loaded */
+        expect_ok(rig_call(rig, req_stage(0, 1, 2, 0, "ok", 2)));
+        expect_ok(rig_call(rig, load));
+    }
+}
+
 /* Everything at once, cancelled at once: only what ran is there, and it is undone. */
 static void p13_cancel_of_many(void **state)
 {
@@ -460,6 +489,7 @@ int main(void)
         T(p13_cancel_while_waiting_for_room),
         T(p10_lost_report),
         T(queue_is_bounded),
+        T(staged_images_are_bounded),
         T(p13_cancel_of_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Decides between KVM and TCG. A /dev/kvm may exist and still be unable to boot a guest, so it is tried, once.
 
-Owns: the trial and its verdict, kept in the cache until this machine restarts or QEMU is built anew. Refuses to know what
+Owns: the trial and its verdict, kept in the cache until this machine restarts. Refuses to know what
 the VM is for.
 """
 
@@ -29,14 +29,13 @@ def arguments(name):
 
 
 def verdict_path(binary):
-    """One file per boot of this machine, kernel and QEMU."""
+    """One file per boot of this machine, kernel and QEMU (its path: a QEMU built anew is as good with KVM as before)."""
     try:
         with open('/proc/sys/kernel/random/boot_id', encoding='ascii') as stream:
             boot = stream.read().strip()
     except OSError:
         boot = ''
-    info = os.stat(binary)
-    key = '\0'.join([boot, platform.release(), os.path.realpath(binary), str(info.st_mtime_ns), str(info.st_size)])
+    key = '\0'.join([boot, platform.release(), os.path.realpath(binary)])
     return os.path.join(paths.cache('vm'), 'kvm-%s.json' % hashlib.sha256(key.encode()).hexdigest()[:16])
 
 
@@ -83,7 +82,7 @@ def kvm_boots(image, log):
             vm.start()
             status = vm.wait()
     except VMError as error:
-        return str(error)
+        return error.text
     log('KVM booted a guest in %.2f s' % (time.monotonic() - started))
     return None if status == 0 else 'the trial guest ended with status %d' % status
 

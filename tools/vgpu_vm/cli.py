@@ -195,6 +195,6 @@ def main(argv=None):
     except VMError as error:
         if error.detail:
             sys.stderr.write(error.detail.rstrip('\n') + '\n')
-        complain(error)
+        complain(error.text)
         # A program that failed says more about it than what broke down afterwards.
         return status or error.status

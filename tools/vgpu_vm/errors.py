@@ -22,7 +22,8 @@ class VMError(Exception):
     status = EXIT_VM
 
     def __init__(self, text, detail=''):
-        super().__init__(text)
+        super().__init__(text + ('\n' + detail if detail else ''))
+        self.text = text
         self.detail = detail
 
 

@@ -73,6 +73,13 @@ def main():
     signal.set_wakeup_fd(wake_w)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     pid = start(command, control)
+    # What the child inherits is to close when the child ends, not when the guard does.
+    for number in [int(name) for name in os.listdir('/proc/self/fd')]:
+        if number > 2 and number not in (control, wake_r, wake_w):
+            try:
+                os.close(number)
+            except OSError:
+                pass  # it served to read the folder
     tell(control, 'P%d\n' % pid)
     kill_at = time.monotonic() + deadline if deadline else None
     orphaned = False

@@ -198,8 +198,8 @@ class VM:
             props = {'id': 'vgpu', 'pool_id': self.pool, 'priority': self.priority, 'vm_id': str(self.vm_id),
                      'chardev': 'vgpu0'}
             if self.root_port:
-                command += ['-device', 'pcie-root-port,id=port,slot=1']
-                props['bus'] = 'port'
+                command += ['-device', 'pcie-root-port,id=root0,slot=1']
+                props['bus'] = 'root0'
             props.update(self.device_props)
             command += ['-chardev', 'socket,id=vgpu0,path=%s,server=on,wait=off' % escape(self.socket_path),
                         '-device', ','.join(['vgpu-stub'] + ['%s=%s' % (k, escape(str(v))) for k, v in props.items()])]
@@ -253,7 +253,7 @@ class VM:
                 if self.mediator:
                     self.mediator.close()
             except VMError as error:
-                problems.append((str(error), error.detail))
+                problems.append((error.text, error.detail))
             finally:
                 if self.directory:
                     shutil.rmtree(self.directory, ignore_errors=True)
@@ -342,7 +342,7 @@ class VM:
         self.started = False
         self.qmp.command('system_reset')
 
-    def console_tail(self, lines=30):
+    def console_tail(self, lines=60):
         """The last lines of the guest kernel's console."""
         return tail(self.console_path(), lines) if self.directory else ''
 

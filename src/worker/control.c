@@ -168,11 +168,14 @@ int vgpu_worker_run(struct vgpu_worker *w)
         };
         if (ppoll(fds, 2, deadline == VGPU_NS_NEVER ? NULL : &left, NULL) < 0 && errno != EINTR)
             return -errno;
+        /* W6: at once, without a look at what may still be in the socket. */
+        if (fds[0].revents & (POLLHUP | POLLERR))
+            return 0;
         if (fds[0].revents & POLLOUT)
             vgpu_packet_flush(&w->out);
         if (fds[1].revents)
             vgpu_dispatch_collect(&w->dispatcher);
-        if (fds[0].revents & ~POLLOUT) {
+        if (fds[0].revents & (POLLIN | POLLNVAL)) {
             int rc = read_packet(w);
             if (rc <= 0)
                 return rc;
@@ -180,5 +183,5 @@ int vgpu_worker_run(struct vgpu_worker *w)
         vgpu_mailbox_tick(&w->mailbox);
         settle_lease(w);
     }
-    return w->out.error;
+    return w->out.error == -EPIPE ? 0 : w->out.error;
 }

@@ -24,8 +24,8 @@ int vgpu_worker_create(const struct vgpu_worker_config *config, struct vgpu_work
 
 /*
  * Sends READY and serves until the end: 0 when the mediator closed the socket (W6), -EPROTO when it
- * broke the rules (W7), -EPIPE or -ENOBUFS when it went away or stopped reading, another negative
- * errno when the system failed. Returns at once whatever a kernel is doing; a program exits then
+ * broke the rules (W7), -ENOBUFS when it stopped reading, another negative errno when the system
+ * failed. Returns at once whatever a kernel is doing; a program exits then
  * without waiting for it.
  */
 int vgpu_worker_run(struct vgpu_worker *w);

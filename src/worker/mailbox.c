@@ -116,9 +116,7 @@ void vgpu_mailbox_destroy(struct vgpu_mailbox *m)
 static struct vgpu_mailbox_entry *find_parked(struct vgpu_mailbox *m, uint32_t request_id,
                                               const uint8_t *bytes, uint32_t length)
 {
-    struct vgpu_mailbox_entry *e;
-    TAILQ_FOREACH(e, &m->entries, link)
-    {
+    for (struct vgpu_mailbox_entry *e = TAILQ_FIRST(&m->entries); e; e = TAILQ_NEXT(e, link)) {
         if (e->parked && e->request_id == request_id && e->length == length &&
             !memcmp(e->request, bytes, length))
             return e;
@@ -173,9 +171,7 @@ void vgpu_mailbox_request(struct vgpu_mailbox *m, uint64_t seq, uint32_t request
 
 void vgpu_mailbox_cancel(struct vgpu_mailbox *m, uint64_t seq)
 {
-    struct vgpu_mailbox_entry *e;
-    TAILQ_FOREACH(e, &m->entries, link)
-    {
+    for (struct vgpu_mailbox_entry *e = TAILQ_FIRST(&m->entries); e; e = TAILQ_NEXT(e, link)) {
         if (e->seq == seq) {
             abandon(m, e);
             return;
@@ -226,9 +222,8 @@ void vgpu_mailbox_tick(struct vgpu_mailbox *m)
 uint64_t vgpu_mailbox_deadline(const struct vgpu_mailbox *m)
 {
     uint64_t deadline = VGPU_NS_NEVER;
-    const struct vgpu_mailbox_entry *e;
-    TAILQ_FOREACH(e, &m->entries, link)
-    {
+    for (const struct vgpu_mailbox_entry *e = TAILQ_FIRST(&m->entries); e;
+         e = TAILQ_NEXT(e, link)) {
         if ((e->waiting || !e->job) && e->deadline_ns < deadline)
             deadline = e->deadline_ns;
     }

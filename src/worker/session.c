@@ -70,8 +70,7 @@ struct vgpu_function *vgpu_session_add_function(struct vgpu_session *s, struct v
                                                 const struct vgpu_kernel_limits *limits)
 {
     struct vgpu_function *f;
-    LIST_FOREACH(f, &m->functions, link)
-    {
+    for (f = LIST_FIRST(&m->functions); f; f = LIST_NEXT(f, link)) {
         if (f->kernel == kernel)
             return f;
     }

@@ -11,7 +11,7 @@ import sys
 import time
 import unittest
 
-from worker_client import (CANCEL, DTOH, GET_DEVICE_INFO, GRANT, MEMORY_ALLOC, MEMORY_COPY, MEMORY_FREE, MODULE_UNLOAD, NOP,
+from worker_client import (CANCEL, DTOH, GET_DEVICE_INFO, GRANT, MEMORY_COPY, MEMORY_FREE, MODULE_UNLOAD, NOP,
                            NOT_READY, PATIENCE_S, READY, RECALL, REQUEST, SYNCHRONIZE, Failed, Worker, u64, worker_path)
 
 NOBODY = 65534
@@ -150,9 +150,8 @@ class Compute(unittest.TestCase):
     def test_p13_cancelled_allocation(self):
         with Worker() as worker:
             before = worker.free_memory()
-            seq = worker.submit(worker.typed(MEMORY_ALLOC, u64(4096)))
-            self.assertEqual(worker.response(seq).status, 0)
-            worker.send(CANCEL, seq)
+            worker.alloc(4096)
+            worker.send(CANCEL, worker.last_seq)
             worker.ask(worker.typed(MEMORY_FREE, u64(1)))  # behind the undoing
             self.assertEqual(worker.free_memory(), before)
 

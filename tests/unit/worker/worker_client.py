@@ -68,6 +68,7 @@ class Worker:
         self.session = session
         self.seq = itertools.count(1)
         self.ids = itertools.count(0x1000)
+        self.last_seq = 0
         self.lease, self.held, self.wants, self.auto = 0, False, 0, True
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fd = theirs.fileno()
@@ -135,7 +136,7 @@ class Worker:
         self.send(RECALL, self.lease, struct.pack("=II", grace_us, 0))
 
     def submit(self, raw, request_id=None):
-        seq = next(self.seq)
+        seq = self.last_seq = next(self.seq)
         self.send(REQUEST, seq, struct.pack("=II", next(self.ids) if request_id is None else request_id, len(raw)) + raw)
         return seq
 

@@ -5,16 +5,15 @@ L13, R12, R14, R18, R19)."""
 
 import os
 import random
-import socket
 import struct
 import time
 import unittest
 
 from vgpu_guest import (BUSY, CUDA, DONE, DOORBELL, ERROR, ERROR_CODE, GENERATION, IDLE, INTERRUPT_CTRL, LINK_STATE,
-                        POOL_ID, PRIORITY, REQUEST_BUF, REQUEST_LEN, RESPONSE_LEN, SCRATCH, STATUS, TIMEOUT,
+                        POOL_ID, PRIORITY, REQUEST_BUF, REQUEST_LEN, RESPONSE_LEN, STATUS, TIMEOUT,
                         UNAVAILABLE, VM_ID, Guest)
 import vgpu_link
-from vgpu_link import RESPONSE, UPDATE, WELCOME, Mediator, pack, pack_response, pack_welcome
+from vgpu_link import RESPONSE, UPDATE, WELCOME, pack, pack_response, pack_welcome
 from vgpu_qtest import (BAR0_AT, CAP_EXPRESS, ECAM_AT, RAM_AT, QemuError, main, qemu_version, wait_for)
 
 
@@ -252,7 +251,8 @@ class Hostile(unittest.TestCase):
             fds = q.open_fds()
             for count, attached, data in ((1, False, pack(WELCOME, pack_welcome())),
                                           (16, False, pack(WELCOME, pack_welcome(), fd_count=16)),
-                                          (1, True, pack(UPDATE, pack_welcome())), (16, True, b'V'), (40, True, b'VLNK'),
+                                          (1, True, pack(UPDATE, pack_welcome())), (16, True, b'V'),
+                                          (40, True, b'VLNK'),
                                           (3, True, pack(UPDATE, pack_welcome()) * 50)):
                 link = q.attach() if attached else q.mediator()
                 if not attached:

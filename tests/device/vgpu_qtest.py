@@ -244,8 +244,8 @@ def wait_for(condition, what, timeout=TIMEOUT_S):
 
 
 def qemu_version():
-    text = subprocess.run([os.environ['VGPU_QEMU'], '--version'], stdout=subprocess.PIPE, universal_newlines=True).stdout
-    return tuple(int(n) for n in text.split('version ')[1].split()[0].split('.')[:2])
+    shown = subprocess.run([os.environ['VGPU_QEMU'], '--version'], stdout=subprocess.PIPE, universal_newlines=True)
+    return tuple(int(n) for n in shown.stdout.split('version ')[1].split()[0].split('.')[:2])
 
 
 def le(data):

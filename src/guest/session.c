@@ -13,8 +13,9 @@
 #include "guest/guest.h"
 #include "vgpu/curesult.h"
 
-#define NUMBER_TRIES 8 /* random 64-bit numbers: a second clash in a row means something is wrong  \
-                        */
+#define NUMBER_TRIES                                                                               \
+    8 /* random 64-bit numbers: a second clash in a row means something is wrong                   \
+       */
 
 static bool end_for_dead(void *context, uint64_t number)
 {

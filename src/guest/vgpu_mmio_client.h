@@ -28,6 +28,7 @@
  * Time-outs are in milliseconds; 0 means the handle's own (struct vgpu_options.timeout_ms) unless
  * said otherwise. The host itself gives a request up after `timeout_ms` of the device, 30 s unless
  * configured, so longer waits than that only matter to calls that ask again (vgpu_synchronize).
+ * Typed calls may take up to 250 ms longer, for the host's last answer.
  *
  * Threads. Handles and sessions may be used by any number of threads at once; requests of one
  * handle go one after the other. Only vgpu_cleanup and vgpu_session_close must be the last call on

@@ -65,8 +65,8 @@ int main(int argc, char **argv)
         return guest_finish("t-cuda", NULL);
     }
     memset(&info, 0, sizeof(info));
-    guest_check(vgpu_device_info(session, &info) == 0, "P18", "device info: %s, %s", info.name,
-                info.backend);
+    bool good = vgpu_device_info(session, &info) == 0;
+    guest_check(good, "P18", "device info: %s, %s", info.name, info.backend);
     if (vector)
         report(workload_vector_add(session, vector, (uint32_t)count, (uint32_t)seed, guest_say,
                                    &time, why, sizeof(why)),

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The parts of vgpu-bench: a path that carries requests, samples and their percentiles, a mediator
+ * of its own, and the bare relay that paths are compared with.
+ */
+#ifndef VGPU_CLI_BENCH_H
+#define VGPU_CLI_BENCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "vgpu/protocol.h"
+
+/* ---- Samples ---- */
+
+struct bench_samples {
+    uint64_t *ns;
+    size_t count, capacity;
+};
+
+/* Drops the sample when there is no memory for it. */
+void bench_add(struct bench_samples *samples, uint64_t ns);
+void bench_free(struct bench_samples *samples);
+
+struct bench_summary {
+    size_t count;
+    double min_us, median_us, p90_us, p99_us, max_us;
+};
+/* Sorts the samples. */
+struct bench_summary bench_summarize(struct bench_samples *samples);
+
+/* ---- A path for requests ---- */
+
+struct bench_path {
+    const char *name;
+    void *state;
+    /* Carries one request. `response` has VGPU_MAILBOX_BYTES. Adds the time that this path wants to
+     * be judged by to *ns. False with a text on stderr when it failed. */
+    bool (*exchange)(void *state, const void *request, uint32_t length, uint8_t *response,
+                     uint32_t *response_length, uint32_t *error_code, uint64_t *ns);
+};
+
+/* The NOP that round trips are measured with. Returns its length. */
+uint32_t bench_build_nop(uint8_t bytes[VGPU_MAILBOX_BYTES]);
+
+/* ---- A mediator of our own ---- */
+
+struct bench_mediator {
+    pid_t pid;
+    char directory[64];   /* watched; also holds its socket for local clients */
+    char socket_path[96]; /* of --listen */
+};
+
+/* Starts one, with a temporary directory. False with a text on stderr. */
+bool bench_mediator_start(struct bench_mediator *mediator);
+void bench_mediator_stop(struct bench_mediator *mediator);
+
+/* ---- The device model without a hypervisor, linked to a mediator ---- */
+
+struct bench_device;
+
+/* Makes the socket vm-<vm_id>.sock in a directory that a mediator watches, and waits until that has
+ * attached. NULL with a text on stderr. */
+struct bench_device *bench_device_open(const char *directory, uint32_t vm_id);
+void bench_device_close(struct bench_device *device);
+/* Its times run from the write of DOORBELL to the read of STATUS that shows the completion. */
+struct bench_path bench_device_path(struct bench_device *device);
+
+/* ---- A bare relay over the same sockets ---- */
+
+struct bench_relay;
+
+/* client --stream--> relay process --seqpacket--> echo process and back, with the sizes of messages
+ * that a request of `request_bytes` answered by `response_bytes` has on the real way. */
+struct bench_relay *bench_relay_open(uint32_t request_bytes, uint32_t response_bytes);
+void bench_relay_close(struct bench_relay *relay);
+/* One message there and back. False when a process is gone. */
+bool bench_relay_round(struct bench_relay *relay, uint64_t *ns);
+
+#endif

@@ -188,11 +188,12 @@ bool vgpu_ptx_sym_row(struct ptx_dec *d, const struct ptx_operand *o, bool wide,
             return false;
         /* The row is 64 bits wide; a 32-bit reader needs one of its own. */
         struct ptx_insn saved = d->in;
+        int32_t sum; /* `row` may point into d->in */
         memset(&d->in, 0, sizeof(d->in));
-        if (!vgpu_ptx_new_row(d->p, wide, &d->in.d) ||
+        if (!vgpu_ptx_new_row(d->p, wide, &sum) ||
             !vgpu_ptx_const_row(d->p, o->value, true, &d->in.b))
             return false;
-        *row = d->in.d;
+        d->in.d = sum;
         d->in.a = base;
         bool ok;
         if (wide)
@@ -202,6 +203,7 @@ bool vgpu_ptx_sym_row(struct ptx_dec *d, const struct ptx_operand *o, bool wide,
         else
             ok = vgpu_ptx_refuse(d, "an offset from .extern .shared in a 32-bit register");
         d->in = saved;
+        *row = sum;
         return ok;
     }
     if (s->is_extern)

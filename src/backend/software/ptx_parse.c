@@ -131,7 +131,7 @@ static bool parse_target(struct ptx_parser *p)
         } else if (!vgpu_ptx_tok_text(t, "debug") && !vgpu_ptx_tok_text(t, "texmode_unified") &&
                    !vgpu_ptx_tok_text(t, "texmode_independent") &&
                    !vgpu_ptx_tok_text(t, "map_f64_to_f32")) {
-            return unexpected(p, ".target");
+            return unexpected(p, ".target wants sm_NN");
         }
         vgpu_ptx_next(p);
     } while (vgpu_ptx_accept(p, ','));

@@ -46,7 +46,7 @@ static int fail_gone(void)
  */
 static int lock_mailbox(struct mailbox *mailbox, uint64_t deadline_ns)
 {
-    struct vgpu_backoff backoff = {.looks = VGPU_BACKOFF_SPINS};
+    struct vgpu_backoff backoff = {.start_ns = 1}; /* others hold it for long, or not at all */
     while (flock(mailbox->fd, LOCK_EX | LOCK_NB) < 0) {
         if (errno == EINTR)
             continue;

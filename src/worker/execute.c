@@ -150,7 +150,6 @@ static CUresult run(struct vgpu_executor *x, struct vgpu_job *job)
     case VGPU_JOB_HTOD:
         return ops->copy_htod(b, job->address, job->data, job->data_length);
     case VGPU_JOB_DTOH:
-        job->data_length = 0;
         status = report_deferred(x, job);
         if (status == CUDA_SUCCESS)
             status = ops->copy_dtoh(b, job->data, job->source, (size_t)job->size);

@@ -16,6 +16,7 @@
 #include "vgpu/worker.h"
 #include "vgpu_test.h"
 #include "worker/control.h"
+#include "worker/packet.h"
 
 #define PATIENCE_MS 20000
 
@@ -126,6 +127,17 @@ static void expect_silence(struct mediator *m, int ms)
     struct packet p;
     assert_false(receive(m, &p, ms));
     assert_false(atomic_load(&m->ended));
+}
+
+/* Nothing of this type for a while. */
+static void expect_silence_of(struct mediator *m, uint32_t type, int ms)
+{
+    struct packet p;
+    uint64_t end = vgpu_clock_ns() + (uint64_t)ms * VGPU_NS_PER_MS;
+    while (vgpu_clock_ns() < end) {
+        if (receive(m, &p, 10))
+            assert_int_not_equal(p.header.type, type);
+    }
 }
 
 static struct response response_to(struct mediator *m, uint64_t seq)
@@ -367,6 +379,25 @@ static void w4_no_new_work_after_the_grace(void **state)
     assert_int_equal(fake_calls(m->backend, FAKE_ALLOC), 2);
 }
 
+/* W4: the same when the grace ends by the clock. */
+static void w4_grace_that_runs_out(void **state)
+{
+    struct mediator *m = *state;
+    struct packet p;
+    m->by_hand = true;
+    fake_hold(m->backend, FAKE_ALLOC);
+    submit(m, req_alloc(64));
+    submit(m, req_alloc(64));
+    expect_packet(m, VGPU_WORKER_WANT, &p);
+    grant(m);
+    assert_true(fake_wait_held(m->backend));
+    recall(m, m->lease, 20000);
+    expect_silence_of(m, VGPU_WORKER_RETURN, 400);
+    fake_release(m->backend); /* long after the grace */
+    expect_packet(m, VGPU_WORKER_RETURN, &p);
+    assert_int_equal(fake_calls(m->backend, FAKE_ALLOC), 1);
+}
+
 /* W4: what an asynchronous backend still runs is drained before the RETURN. */
 static void w4_drains_before_return(void **state)
 {
@@ -487,6 +518,23 @@ W7(request_inner_huge, header(&p, VGPU_WORKER_REQUEST, 8); length += 8; memset(p
 W7(request_over_a_mailbox, header(&p, VGPU_WORKER_REQUEST, 8 + 1025); length += 8 + 1025;
    put32(p.body + 4, 1025))
 
+/* W7: the parser by itself, with more bytes than the control thread's buffer lets through. */
+static void w7_parser_bounds_a_request(void **state)
+{
+    struct vgpu_packet out;
+    struct packet p = {0};
+    const char *why = NULL;
+    (void)state;
+    for (uint32_t n = 0; n <= 1030; n++) {
+        header(&p, VGPU_WORKER_REQUEST, 8 + n);
+        put32(p.body + 4, n);
+        assert_int_equal(vgpu_packet_parse((const uint8_t *)&p, 16 + 8 + n, &out, &why),
+                         n <= 1024 ? 0 : -EPROTO);
+        assert_int_equal(vgpu_packet_parse((const uint8_t *)&p, 16 + 8 + n + 1, &out, &why),
+                         -EPROTO);
+    }
+}
+
 /* W7: descriptors that come along. */
 static void w7_descriptors(void **state)
 {
@@ -531,6 +579,7 @@ int main(void)
         T(w4_idle_recall_returns),
         T(w4_grace_empties_the_queue),
         T(w4_no_new_work_after_the_grace),
+        T(w4_grace_that_runs_out),
         T(w4_drains_before_return),
         T(w4_stale_recalls_are_ignored),
         T(w4_second_grant_is_a_violation),
@@ -558,6 +607,7 @@ int main(void)
         T(w7_request_inner_under),
         T(w7_request_inner_huge),
         T(w7_request_over_a_mailbox),
+        VGPU_TEST(w7_parser_bounds_a_request),
         T(w7_descriptors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -75,6 +75,7 @@ static void p20_alloc_and_free(void **state)
     expect_ok(rig_call(rig, req_free(a)));
     expect_cuda(rig_call(rig, req_free(a)), 1);
     assert_int_equal(fake_free_bytes(rig->backend), FAKE_MEMORY_BYTES);
+    expect_ok(rig_call(rig, req_sync())); /* P10: what was told is not told again */
 }
 
 static void p21_copies(void **state)
@@ -222,6 +223,30 @@ static void p19_queue_of_launches(void **state)
     assert_int_equal(fake_calls(rig->backend, FAKE_LAUNCH), 259);
 }
 
+/* P19: a launch that starts makes room for one more, and only for the one that waited longest. */
+static void p19_room_when_a_launch_starts(void **state)
+{
+    struct rig *rig = *state;
+    uint64_t module = rig_load(rig), spin = rig_kernel(rig, module, "spin"), number;
+    struct request q = req_launch(spin, NULL, 0);
+    vgpu_lease_recall(&rig->lease, 1, 0, 0);
+    vgpu_engine_wake(rig->engine);
+    while (!vgpu_lease_take_return(&rig->lease, &number))
+        poll(NULL, 0, 1);
+    vgpu_engine_clear(rig->engine); /* so that only the start can wake us */
+    for (int i = 0; i < 256; i++)
+        expect_ok(rig_response(rig, rig_submit(rig, &q)));
+    uint64_t first = rig_submit(rig, &q);
+    assert_null(rig_response(rig, first));
+    vgpu_lease_grant(&rig->lease, 2);
+    vgpu_engine_wake(rig->engine);
+    assert_true(fake_wait_held(rig->backend)); /* runs for ever, so nothing ends */
+    uint64_t second = rig_submit(rig, &q);
+    assert_null(rig_response(rig, second)); /* not past the one before it */
+    expect_ok(rig_wait(rig, first));
+    assert_null(rig_response(rig, second));
+}
+
 /* P10: answered at once and bare; what fails is reported once, by SYNCHRONIZE or a copy back. */
 static void p10_async(void **state)
 {
@@ -335,6 +360,24 @@ static void p16_sticky_from_an_asynchronous_kernel(void **state)
     expect_ok(rig_call(rig, req_launch(fault, NULL, 0)));
     expect_ok(rig_call(rig, req_nop()));
     sticky_everywhere(rig, module, fault, a, 700);
+}
+
+/* P16: what was queued behind the fault is answered, and does not reach the backend. */
+static void p16_queued_behind_the_fault(void **state)
+{
+    struct rig *rig = *state;
+    uint64_t module = rig_load(rig), spin = rig_kernel(rig, module, "spin");
+    uint64_t fault = rig_kernel(rig, module, "fault");
+    unsigned loads = fake_calls(rig->backend, FAKE_LOAD);
+    expect_ok(rig_call(rig, req_launch(spin, NULL, 0)));
+    expect_ok(rig_call(rig, req_launch(fault, NULL, 0)));
+    assert_true(fake_wait_held(rig->backend));
+    struct request alloc = req_alloc(64), load = req_load(0, 0, "ok");
+    uint64_t learns = rig_submit(rig, &alloc), behind = rig_submit(rig, &load);
+    fake_release(rig->backend);
+    expect_cuda(rig_wait(rig, learns), 700);
+    expect_status(rig_wait(rig, behind), 0, 700);
+    assert_int_equal(fake_calls(rig->backend, FAKE_LOAD), loads);
 }
 
 /* P16 before P10: the sticky error wins over a deferred one. */
@@ -579,11 +622,13 @@ int main(void)
         T(p19_launch),
         T(p19_staged_arguments),
         T(p19_queue_of_launches),
+        T(p19_room_when_a_launch_starts),
         T(p10_async),
         T(p10_async_where_it_is_not_accepted),
         T(p10_high_priority),
         T(p16_sticky_from_a_kernel),
         T(p16_sticky_from_an_asynchronous_kernel),
+        T(p16_queued_behind_the_fault),
         T(p16_sticky_over_deferred),
         T(p16_unknown_sticky),
         T(p16_lost_by_a_copy),

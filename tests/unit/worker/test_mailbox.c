@@ -261,8 +261,12 @@ static void cancel_everywhere(struct rig *rig, const struct request *q, enum fak
     expect_ok(rig_wait(rig, answered));
     assert_true(fake_free_bytes(rig->backend) < before);
     vgpu_mailbox_cancel(&rig->mailbox, answered);
+    rig_settle(rig);
+    unsigned undone = fake_calls(rig->backend, FAKE_FREE) + fake_calls(rig->backend, FAKE_UNLOAD);
     vgpu_mailbox_cancel(&rig->mailbox, answered); /* twice is once */
     rig_settle(rig);
+    assert_int_equal(fake_calls(rig->backend, FAKE_FREE) + fake_calls(rig->backend, FAKE_UNLOAD),
+                     undone);
     assert_int_equal(fake_free_bytes(rig->backend), before);
     assert_int_equal(fake_modules(rig->backend), 0);
 

@@ -242,6 +242,22 @@ static void p19_launch_limits(void **state)
     assert_int_equal(check(DIM(1, 1, 1), DIM(1, 1, 1), UINT32_MAX, 20, why), 1);
 }
 
+/* A device whose limits bound nothing: the product of the dimensions is 2^64 and looks like 0. */
+static void p19_threads_that_overflow(void **state)
+{
+    const struct vgpu_device_info info = {
+        .max_threads_per_block = 1024,
+        .max_block_dim = {UINT32_MAX, UINT32_MAX, UINT32_MAX},
+        .max_grid_dim = {UINT32_MAX, UINT32_MAX, UINT32_MAX},
+    };
+    const struct vgpu_kernel_limits kernel = {.max_threads_per_block = 1024};
+    char why[160];
+    (void)state;
+    assert_int_equal(vgpu_check_launch(&info, &kernel, DIM(1, 1, 1), DIM(1u << 31, 1u << 31, 4), 0,
+                                       0, why, sizeof(why)),
+                     1);
+}
+
 static void answers_as_bytes(void **state)
 {
     struct vgpu_answer a;
@@ -256,7 +272,7 @@ static void answers_as_bytes(void **state)
     a.results[6] = 0xAABBCCDD;
     a.data_length = 960;
     a.data[959] = 0x5A;
-    parse_response(1, 0, bytes, (uint32_t)vgpu_answer_encode(&a, UINT64_MAX, bytes), &r);
+    parse_response(1, 0, bytes, (uint32_t)vgpu_answer_encode(&a, 0x100000005, bytes), &r);
     assert_int_equal(r.length, 1024);
     assert_int_equal(r.exec_time_us, UINT32_MAX); /* saturates */
     assert_int_equal(r.results[6], 0xAABBCCDD);
@@ -340,6 +356,7 @@ int main(void)
         VGPU_TEST(p26_limits),
         VGPU_TEST(p26_restart_and_incomplete),
         VGPU_TEST(p19_launch_limits),
+        VGPU_TEST(p19_threads_that_overflow),
         VGPU_TEST(answers_as_bytes),
         VGPU_TEST(p7_p8_where_a_cuda_failure_travels),
         VGPU_TEST(p6_texts_are_utf8_and_cut),

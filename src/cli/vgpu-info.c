@@ -59,10 +59,9 @@ static int collect(struct vgpu *gpu, struct facts *facts)
                  "does it know this VM's socket?");
         return 0;
     }
-    if ((err = vgpu_session_open(gpu, &session)) == 0) {
-        err = vgpu_device_info(session, &facts->gpu);
-        facts->has_gpu = err == 0;
-        if (err != 0)
+    if (vgpu_session_open(gpu, &session) == 0) {
+        facts->has_gpu = vgpu_device_info(session, &facts->gpu) == 0;
+        if (!facts->has_gpu)
             snprintf(facts->why_no_gpu, sizeof(facts->why_no_gpu), "%s", vgpu_last_error_text());
         vgpu_session_close(session);
     } else {

@@ -8,13 +8,12 @@
 
 static _Thread_local char error_text[768];
 
-int vgpu_fail(int result, const char *format, ...)
+void vgpu_set_error_text(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(error_text, sizeof(error_text), format, arguments);
     va_end(arguments);
-    return result;
 }
 
 const char *vgpu_last_error_text(void)

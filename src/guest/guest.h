@@ -52,8 +52,16 @@ struct vgpu_session {
     pthread_mutex_t stage_lock; /* one stage at a time, so that four suffice for any thread count */
 };
 
-/* Sets the thread's error text, and returns `result`. */
-int vgpu_fail(int result, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void vgpu_set_error_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Sets the thread's error text; its value is `result`. A macro, so that a reader's tool sees which
+ * value that is. */
+#define vgpu_fail(result, ...)                                                                     \
+    __extension__({                                                                                \
+        int vgpu_fail_result_ = (result); /* first: it may be -errno */                            \
+        vgpu_set_error_text(__VA_ARGS__);                                                          \
+        vgpu_fail_result_;                                                                         \
+    })
 
 /* 0, or -EINVAL / -ECHILD when the handle may not be used here. */
 int vgpu_check_handle(const struct vgpu *gpu);

@@ -304,8 +304,10 @@ int vgpu_session_end(struct vgpu *gpu, uint64_t number)
         int err = vgpu_execute_request(
             gpu, bytes, length, request_id,
             remaining_ms > LAST_ANSWER_MS ? remaining_ms : LAST_ANSWER_MS, &response);
-        if (err == 0)
-            err = vgpu_response_parse(response.bytes, response.length, &answer);
+        if (err < 0)
+            return err;
+        answer = (struct vgpu_answer){0};
+        err = vgpu_response_parse(response.bytes, response.length, &answer);
         if (err < 0 && response.error_code == 0)
             return err;
         if (response.error_code)

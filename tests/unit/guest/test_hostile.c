@@ -27,6 +27,7 @@ static int parse(const void *bytes, uint32_t length, struct vgpu_answer *answer)
             sum ^= (uint8_t)vgpu_answer_u32(answer, i);
         for (uint32_t i = 0; i < answer->data_length; i++)
             sum ^= answer->data[i];
+        (void)sum;
     }
     free(exact);
     return err;

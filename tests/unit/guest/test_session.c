@@ -168,6 +168,29 @@ static void test_mediator_lost(void **state)
     assert_int_equal(vgpu_session_close(session), 0);
 }
 
+/* When the host cannot be told, the record stays for the next opener. */
+static void test_close_fails(void **state)
+{
+    struct fixture *f = *state;
+    struct vgpu_options options = model_options(f->model);
+    struct vgpu *hasty;
+    struct vgpu_session *session;
+    options.timeout_ms = 50;
+    assert_int_equal(vgpu_init(&options, &hasty), 0);
+    assert_int_equal(vgpu_session_open(hasty, &session), 0);
+    uint64_t number = vgpu_session_number(session);
+    model_fake_register(f->model, VGPU_REG_STATUS, VGPU_STATUS_BUSY);
+    assert_int_equal(vgpu_session_close(session), -ETIMEDOUT);
+    model_fake_register(f->model, -1, 0);
+    assert_true(is_open(f, number));
+    assert_int_equal(count_records(f), 1);
+    vgpu_cleanup(hasty);
+    session = open_one(f);
+    assert_false(is_open(f, number));
+    assert_int_equal(count_records(f), 1);
+    vgpu_session_close(session);
+}
+
 /* ---- Programs that die ---- */
 
 /* A child that opens a session, says its number, and waits to be killed. */
@@ -557,6 +580,7 @@ int main(void)
         VGPU_TEST_F(test_closed_behind_our_back, setup, teardown),
         VGPU_TEST_F(test_generation_moves, setup, teardown),
         VGPU_TEST_F(test_mediator_lost, setup, teardown),
+        VGPU_TEST_F(test_close_fails, setup, teardown),
         VGPU_TEST_F(test_dead_program, setup, teardown),
         VGPU_TEST_F(test_dead_program_old_generation, setup, teardown),
         VGPU_TEST_F(test_many_openers, setup, teardown),

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Requests and sessions of a tenant; see broker.h. Who is attached is in tenant.c. */
+#include "mediator/broker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/names.h"
+#include "mediator/link.h"
+#include "mediator/request.h"
+#include "mediator/tenant.h"
+#include "mediator/worker.h"
+#include "vgpu/curesult.h"
+
+#define ENDING_WORKERS_MAX 16 /* processes of a tenant beside one for each session */
+#define START_INTERVAL_NS  (20 * VGPU_NS_PER_MS) /* workers a tenant may start: 50 a second ... */
+#define START_BURST        100                   /* ... after 100 at once */
+#define RETRY_FIRST_NS     (100 * VGPU_NS_PER_MS)
+#define RETRY_LAST_NS      (5 * VGPU_NS_PER_S)
+
+/* --- answers --- */
+
+/* The end of the outstanding request, whoever answers it. */
+static void answer(struct vgpu_tenant *t, uint32_t error_code, const void *response,
+                   uint32_t length)
+{
+    if (!t->outstanding)
+        return;
+    t->outstanding = false;
+    t->serving = NULL;
+    t->bytes_out += length;
+    if (error_code)
+        t->errors++;
+    if (t->link)
+        vgpu_link_respond(t->link, t->seq, error_code, response, length);
+}
+
+/* A CUresult of the mediator's own (P7, P8). */
+static void answer_status(struct vgpu_tenant *t, uint32_t status, const char *text)
+{
+    uint8_t response[VGPU_MAILBOX_BYTES];
+    uint32_t length = vgpu_request_answer(response, status, text);
+    answer(t, t->typed && status ? VGPU_ERR_CUDA : VGPU_ERR_NONE, response, length);
+}
+
+/* A request that could not be carried or understood (P6). */
+static void answer_error(struct vgpu_tenant *t, uint32_t error_code, uint32_t request_id,
+                         const char *reason)
+{
+    uint8_t response[VGPU_MAILBOX_BYTES];
+    uint32_t status = vgpu_request_error_status(error_code);
+    uint32_t length = status ? vgpu_request_answer(response, status, reason) : 0;
+    uint32_t suppressed;
+    if (t->link &&
+        vgpu_log_limit_take(&t->limit, vgpu_loop_now(t->link->mediator->loop), &suppressed)) {
+        char quoted[256];
+        vgpu_log(VGPU_LOG_INFO, "request-refused",
+                 "vm=%u request=%u error=%u reason=%s suppressed=%u", t->vm_id, request_id,
+                 error_code, vgpu_log_quote(quoted, sizeof(quoted), reason, strlen(reason)),
+                 suppressed);
+    }
+    answer(t, error_code, response, length);
+}
+
+/* Remembers what answered the outstanding request, for a CANCEL that crosses with the answer. */
+static void remember(struct vgpu_tenant *t, uint64_t worker_id, uint64_t session, bool opened)
+{
+    t->recent[t->recent_next] = (struct vgpu_recent){
+        .seq = t->seq, .worker_id = worker_id, .session = session, .opened = opened};
+    t->recent_next = (t->recent_next + 1) % VGPU_RECENT_REQUESTS;
+}
+
+/* --- workers --- */
+
+/* Whether this tenant may start a process now: hostile RESETs must not become a fork bomb. */
+static bool take_start(struct vgpu_tenant *t, uint64_t now_ns)
+{
+    if (t->start_credit_ns < now_ns)
+        t->start_credit_ns = now_ns;
+    if (t->start_credit_ns - now_ns > START_BURST * START_INTERVAL_NS)
+        return false;
+    t->start_credit_ns += START_INTERVAL_NS;
+    return true;
+}
+
+static void note_start_failure(struct vgpu_tenant *t, uint64_t now_ns)
+{
+    uint64_t wait = RETRY_LAST_NS;
+    if (t->start_failures < 6)
+        wait = RETRY_FIRST_NS << t->start_failures;
+    t->start_failures++;
+    t->start_again_ns = now_ns + (wait < RETRY_LAST_NS ? wait : RETRY_LAST_NS);
+}
+
+/* Makes sure that the session has a worker; answers the outstanding request when it cannot. */
+static bool have_worker(struct vgpu_mediator *m, struct vgpu_tenant *t, struct vgpu_session *s,
+                        uint32_t request_id)
+{
+    uint64_t now = vgpu_loop_now(m->loop);
+    char why[128];
+    if (s->worker)
+        return true;
+    if (now < t->start_again_ns) {
+        answer_status(t, CUDA_ERROR_OPERATING_SYSTEM,
+                      "no worker could be started lately; the host's log says why");
+        return false;
+    }
+    if (t->worker_count > t->max_sessions + ENDING_WORKERS_MAX || !take_start(t, now)) {
+        answer_error(t, VGPU_ERR_QUEUE_FULL, request_id,
+                     "too many workers of this VM start or end at once");
+        return false;
+    }
+    if (vgpu_worker_start(m, t, s->id, &s->worker, why)) {
+        note_start_failure(t, now);
+        vgpu_log(VGPU_LOG_ERROR, "worker-start-failed",
+                 "vm=%u session=0x%llx worker=%s reason=\"%s\"", t->vm_id, (unsigned long long)s->id,
+                 m->worker_path, why);
+        answer_status(t, CUDA_ERROR_OPERATING_SYSTEM, why);
+        return false;
+    }
+    s->worker->session = s;
+    return true;
+}
+
+void vgpu_broker_worker_ready(struct vgpu_worker *w)
+{
+    w->tenant->start_failures = 0;
+    w->tenant->start_again_ns = 0;
+}
+
+void vgpu_broker_worker_lost(struct vgpu_worker *w, uint32_t status, const char *why)
+{
+    struct vgpu_tenant *t = w->tenant;
+    struct vgpu_session *s = w->session;
+    bool serving = t->outstanding && t->serving == w;
+    w->session = NULL;
+    s->worker = NULL;
+    s->sticky = status;
+    snprintf(s->why, sizeof(s->why), "%s", why);
+    if (!w->ready)
+        note_start_failure(t, vgpu_loop_now(w->mediator->loop));
+    if (serving)
+        answer_status(t, status ? status : CUDA_ERROR_OPERATING_SYSTEM, why);
+}
+
+void vgpu_broker_answer(struct vgpu_worker *w, uint64_t seq, uint32_t error_code,
+                        const uint8_t *response, uint32_t length)
+{
+    struct vgpu_tenant *t = w->tenant;
+    if (!t->outstanding || t->serving != w || t->seq != seq) {
+        t->late_answers++;
+        return;
+    }
+    remember(t, w->id, w->session_id, false);
+    answer(t, error_code, response, length);
+}
+
+/* --- requests --- */
+
+static void open_session(struct vgpu_mediator *m, struct vgpu_tenant *t, uint64_t id,
+                         uint32_t request_id)
+{
+    char text[128];
+    if (id == 0) {
+        answer_status(t, CUDA_ERROR_INVALID_VALUE, "session 0 is the VM's own and always open");
+    } else if (vgpu_tenant_session(t, id)) {
+        answer_status(t, CUDA_ERROR_ILLEGAL_STATE, "a session with this number is open");
+    } else if (t->session_count >= t->max_sessions) {
+        snprintf(text, sizeof(text), "vm %u: has %u sessions open, the most it may have", t->vm_id,
+                 t->session_count);
+        answer_error(t, VGPU_ERR_QUEUE_FULL, request_id, text);
+    } else if (!vgpu_tenant_session_open(t, id, t->seq)) {
+        answer_status(t, CUDA_ERROR_OPERATING_SYSTEM, "out of memory");
+    } else {
+        vgpu_log(VGPU_LOG_DEBUG, "session-open", "vm=%u session=0x%llx", t->vm_id,
+                 (unsigned long long)id);
+        remember(t, 0, id, true);
+        answer_status(t, CUDA_SUCCESS, NULL);
+    }
+    (void)m;
+}
+
+static void close_session(struct vgpu_tenant *t, uint64_t id)
+{
+    struct vgpu_session *s = vgpu_tenant_session(t, id);
+    if (!s && id) {
+        answer_status(t, CUDA_ERROR_INVALID_CONTEXT, "no session with this number is open");
+        return;
+    }
+    if (s)
+        vgpu_tenant_session_close(t, s);
+    vgpu_log(VGPU_LOG_DEBUG, "session-close", "vm=%u session=0x%llx", t->vm_id,
+             (unsigned long long)id);
+    answer_status(t, CUDA_SUCCESS, NULL);
+}
+
+static void forward(struct vgpu_mediator *m, struct vgpu_tenant *t, uint64_t id,
+                    uint32_t request_id, const uint8_t *bytes, uint32_t length)
+{
+    struct vgpu_session *s = vgpu_tenant_session(t, id);
+    if (!s && id == 0)
+        s = vgpu_tenant_session_open(t, 0, 0); /* begins with its first use */
+    if (!s) {
+        if (id)
+            answer_status(t, CUDA_ERROR_INVALID_CONTEXT, "no session with this number is open");
+        else
+            answer_status(t, CUDA_ERROR_OPERATING_SYSTEM, "out of memory");
+        return;
+    }
+    if (s->sticky) {
+        answer_status(t, s->sticky, s->why);
+        return;
+    }
+    if (!have_worker(m, t, s, request_id))
+        return;
+    t->serving = s->worker;
+    if (vgpu_worker_request(s->worker, t->seq, request_id, bytes, length))
+        answer_error(t, VGPU_ERR_QUEUE_FULL, request_id,
+                     "the worker of this session does not take requests now");
+}
+
+void vgpu_broker_request(struct vgpu_tenant *t, uint64_t seq, uint32_t request_id,
+                         const uint8_t *bytes, uint32_t length)
+{
+    struct vgpu_mediator *m = t->link->mediator;
+    struct vgpu_route route;
+    const char *reason;
+    uint32_t error = vgpu_request_route(bytes, length, &route, &reason);
+    t->requests++;
+    t->bytes_in += length;
+    t->outstanding = true;
+    t->seq = seq;
+    t->typed = route.typed;
+    t->serving = NULL;
+    if (error)
+        answer_error(t, error, request_id, reason);
+    else if (route.opcode == VGPU_OP_SESSION_OPEN)
+        open_session(m, t, route.session, request_id);
+    else if (route.opcode == VGPU_OP_SESSION_CLOSE)
+        close_session(t, route.session);
+    else
+        forward(m, t, route.session, request_id, bytes, length);
+}
+
+void vgpu_broker_cancel(struct vgpu_tenant *t, uint64_t seq)
+{
+    if (t->outstanding && t->seq == seq) {
+        struct vgpu_worker *w = t->serving;
+        t->outstanding = false;
+        t->serving = NULL;
+        if (w)
+            vgpu_worker_cancel(w, seq);
+        return;
+    }
+    for (unsigned i = 0; i < VGPU_RECENT_REQUESTS; i++) {
+        struct vgpu_recent *recent = &t->recent[i];
+        if (!seq || recent->seq != seq)
+            continue;
+        struct vgpu_session *s = vgpu_tenant_session(t, recent->session);
+        if (recent->opened && s && s->open_seq == seq)
+            vgpu_tenant_session_close(t, s);
+        else if (recent->worker_id && s && s->worker && s->worker->id == recent->worker_id)
+            vgpu_worker_cancel(s->worker, seq);
+        recent->seq = 0;
+        return;
+    }
+}
+
+void vgpu_broker_reset(struct vgpu_tenant *t, uint32_t generation)
+{
+    uint32_t suppressed;
+    if (vgpu_log_limit_take(&t->limit, vgpu_loop_now(t->link->mediator->loop), &suppressed))
+        vgpu_log(VGPU_LOG_INFO, "reset", "vm=%u generation=%u suppressed=%u", t->vm_id, generation,
+                 suppressed);
+    t->outstanding = false;
+    t->serving = NULL;
+    vgpu_tenant_end_sessions(t);
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* posix_spawn of a worker; see launch.h. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "mediator/launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/net.h"
+#include "config.h"
+
+#define WORKER_FD        3
+#define DEFAULT_UID_BASE 1900000000u /* a range that neither distributions nor systemd hand out */
+#define NOBODY_UID       65534u
+
+extern char **environ;
+
+char *vgpu_launch_find_worker(const char *said, char *why)
+{
+    char own[PATH_MAX], beside[PATH_MAX + 64] = "";
+    if (said) {
+        if (!access(said, X_OK))
+            return strdup(said);
+        snprintf(why, 512, "cannot run the worker %.400s: %s", said, strerror(errno));
+        return NULL;
+    }
+    ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
+    if (n > 0) {
+        own[n] = 0;
+        char *slash = strrchr(own, '/');
+        if (slash)
+            *slash = 0;
+        snprintf(beside, sizeof(beside), "%s/../worker/vgpu-worker", own);
+        if (!access(beside, X_OK))
+            return realpath(beside, NULL);
+    }
+    if (!access(VGPU_LIBEXECDIR "/vgpu-worker", X_OK))
+        return strdup(VGPU_LIBEXECDIR "/vgpu-worker");
+    snprintf(why, 512, "cannot find vgpu-worker, neither as %.200s nor as %s: give --worker PATH",
+             beside, VGPU_LIBEXECDIR "/vgpu-worker");
+    return NULL;
+}
+
+/* Whether this user namespace has the uids from first to last. */
+static bool uids_are_mapped(uint32_t first, uint32_t last)
+{
+    FILE *f = fopen("/proc/self/uid_map", "re");
+    if (!f)
+        return true; /* no user namespaces here */
+    bool found = false;
+    char line[128];
+    while (!found && fgets(line, sizeof(line), f)) {
+        uint32_t inside, outside, count;
+        if (sscanf(line, "%" SCNu32 " %" SCNu32 " %" SCNu32, &inside, &outside, &count) == 3)
+            found = first >= inside && (uint64_t)last < (uint64_t)inside + count;
+    }
+    fclose(f);
+    return found;
+}
+
+int vgpu_launch_decide_uids(struct vgpu_mediator *m, char *why)
+{
+    const struct vgpu_settings *s = m->settings;
+    m->root = geteuid() == 0;
+    m->uid_base = s->has_worker_uid_base ? s->worker_uid_base : DEFAULT_UID_BASE;
+    if (!m->root || uids_are_mapped(m->uid_base, m->uid_base + s->max_vms - 1))
+        return 0;
+    if (s->has_worker_uid_base) {
+        snprintf(why, 512, "worker_uid_base = %u: this user namespace has no uids %u to %u",
+                 m->uid_base, m->uid_base, m->uid_base + s->max_vms - 1);
+        return -EINVAL;
+    }
+    m->one_uid = true;
+    vgpu_log(VGPU_LOG_WARN, "worker-uid",
+             "uid=%u reason=\"this user namespace has no range for workers: all share one uid; "
+             "set worker_uid_base\"",
+             NOBODY_UID);
+    return 0;
+}
+
+static uint32_t tenant_uid(const struct vgpu_mediator *m, const struct vgpu_tenant *tenant)
+{
+    if (tenant->uid != VGPU_SETTINGS_NO_UID)
+        return tenant->uid;
+    return m->one_uid ? NOBODY_UID : m->uid_base + tenant->slot;
+}
+
+struct arguments {
+    char *list[32];
+    char numbers[8][24];
+    unsigned count, number_count;
+};
+
+static void add(struct arguments *a, const char *name, const char *value)
+{
+    /* posix_spawn takes char *const[] and does not write through it. */
+    a->list[a->count++] = (char *)(uintptr_t)name;
+    a->list[a->count++] = (char *)(uintptr_t)value;
+}
+
+static void add_number(struct arguments *a, const char *name, uint64_t value)
+{
+    char *text = a->numbers[a->number_count++];
+    snprintf(text, sizeof(a->numbers[0]), "%" PRIu64, value);
+    add(a, name, text);
+}
+
+static void make_arguments(struct vgpu_mediator *m, const struct vgpu_tenant *tenant,
+                           uint64_t session_id, struct arguments *a)
+{
+    const struct vgpu_gpu *gpu = &m->gpus[tenant->gpu];
+    memset(a, 0, sizeof(*a));
+    a->list[a->count++] = m->worker_path;
+    add(a, "--fd", "3");
+    add_number(a, "--vm", tenant->vm_id);
+    add_number(a, "--session", session_id);
+    add(a, "--backend", vgpu_backend_name(gpu->setting.backend));
+    if (gpu->setting.backend == VGPU_GPU_CUDA)
+        add_number(a, "--gpu", gpu->setting.ordinal);
+    add_number(a, "--memory", tenant->memory);
+    if (gpu->threads)
+        add_number(a, "--threads", gpu->threads);
+    if (m->root) {
+        add_number(a, "--uid", tenant_uid(m, tenant));
+        add_number(a, "--gid", tenant_uid(m, tenant));
+    }
+    add(a, "--log-level", vgpu_log_level_name(m->settings->log_level));
+}
+
+static int spawn(const char *path, char *const *list, int fd, pid_t *pid)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none, all;
+    int rc = posix_spawn_file_actions_init(&actions);
+    if (rc)
+        return -rc;
+    rc = posix_spawnattr_init(&attributes);
+    if (rc) {
+        posix_spawn_file_actions_destroy(&actions);
+        return -rc;
+    }
+    sigemptyset(&none);
+    sigfillset(&all);
+    sigdelset(&all, SIGKILL);
+    sigdelset(&all, SIGSTOP);
+    /* Everything else that is open here is close-on-exec. Its own process group: a ^C in the
+     * terminal is for the mediator, which then ends its workers in order. */
+    rc = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    if (!rc)
+        rc = posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+    if (!rc)
+        rc = posix_spawn_file_actions_adddup2(&actions, fd, WORKER_FD);
+    if (!rc)
+        rc = posix_spawnattr_setsigmask(&attributes, &none);
+    if (!rc)
+        rc = posix_spawnattr_setsigdefault(&attributes, &all);
+    if (!rc)
+        rc = posix_spawnattr_setpgroup(&attributes, 0);
+    if (!rc)
+        rc = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                                       POSIX_SPAWN_SETPGROUP);
+    if (!rc)
+        rc = posix_spawn(pid, path, &actions, &attributes, list, environ);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&actions);
+    return -rc;
+}
+
+int vgpu_launch_worker(struct vgpu_mediator *m, const struct vgpu_tenant *tenant,
+                       uint64_t session_id, int fd, pid_t *pid)
+{
+    struct arguments a;
+    make_arguments(m, tenant, session_id, &a);
+    /* dup2 onto itself would leave close-on-exec set, so the source is never 3. */
+    int source = fcntl(fd, F_DUPFD_CLOEXEC, WORKER_FD + 1);
+    if (source < 0)
+        return -errno;
+    int rc = spawn(m->worker_path, a.list, source, pid);
+    vgpu_fd_close(&source);
+    return rc;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Leases: between the scheduler, which knows tenants, and the workers, of which a tenant has
+ * several. All workers of a tenant share its lease: a grant goes to each that wants it, and the
+ * lease is returned when all have returned it or are gone. Keeps the account of lease time.
+ *
+ * It does no I/O and reads no clock: it calls back to have something sent or killed. The callbacks
+ * must not call in here again. One thread.
+ */
+#ifndef VGPU_MEDIATOR_LEASE_H
+#define VGPU_MEDIATOR_LEASE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mediator/list.h"
+#include "mediator/sched/sched.h"
+
+struct vgpu_leases;
+struct vgpu_lease_tenant;
+
+/* One worker's part; lives in the worker. */
+struct vgpu_lease_member {
+    struct vgpu_list node; /* in the tenant's members */
+    struct vgpu_lease_tenant *tenant;
+    bool wants;
+    uint64_t lease; /* the number of the lease it holds, 0: none */
+};
+
+struct vgpu_lease_tenant {
+    struct vgpu_list members;
+    uint32_t number; /* the scheduler's */
+    uint32_t gpu;
+    bool waiting;      /* the scheduler knows that it wants */
+    uint64_t lease;    /* held, 0: none */
+    bool recalled;     /* nobody is let in any more */
+    uint64_t start_ns; /* of the lease */
+    uint64_t total_ns; /* of the leases before */
+    uint64_t leases;   /* how many it has had */
+    uint64_t recalls;  /* how many of them were recalled */
+};
+
+struct vgpu_lease_ops {
+    void (*grant)(struct vgpu_lease_member *member, uint64_t lease);
+    void (*recall)(struct vgpu_lease_member *member, uint64_t lease, uint32_t grace_us);
+    void (*kill)(struct vgpu_lease_member *member); /* the watchdog's; removed later, when gone */
+};
+
+/* NULL when there is no memory. ops must stay valid. */
+struct vgpu_leases *vgpu_leases_create(const struct vgpu_sched_policy *policy,
+                                       const struct vgpu_sched_config *config,
+                                       const struct vgpu_lease_ops *ops);
+void vgpu_leases_destroy(struct vgpu_leases *leases);
+void vgpu_leases_configure(struct vgpu_leases *leases, const struct vgpu_sched_config *config);
+
+/* Decides and calls back until nothing is left to do now. After events, and at the deadline. */
+void vgpu_leases_run(struct vgpu_leases *leases, uint64_t now_ns);
+uint64_t vgpu_leases_deadline(const struct vgpu_leases *leases);
+
+/* 0 or -EINVAL. remove: when no member is left. */
+int vgpu_lease_tenant_add(struct vgpu_leases *leases, struct vgpu_lease_tenant *tenant,
+                          uint32_t number, uint32_t gpu, uint32_t priority);
+void vgpu_lease_tenant_remove(struct vgpu_leases *leases, struct vgpu_lease_tenant *tenant,
+                              uint64_t now_ns);
+void vgpu_lease_tenant_priority(struct vgpu_leases *leases, struct vgpu_lease_tenant *tenant,
+                                uint32_t priority, uint64_t now_ns);
+/* Lease time so far, the running lease included, since the account was opened. */
+uint64_t vgpu_lease_tenant_total_ns(const struct vgpu_lease_tenant *tenant, uint64_t now_ns);
+/* Opens a new account: counts from now. */
+void vgpu_lease_tenant_restart(struct vgpu_lease_tenant *tenant, uint64_t now_ns);
+
+void vgpu_lease_member_add(struct vgpu_lease_tenant *tenant, struct vgpu_lease_member *member);
+/* The process is gone: what it held is free. */
+void vgpu_lease_member_remove(struct vgpu_leases *leases, struct vgpu_lease_member *member,
+                              uint64_t now_ns);
+/* It will want nothing more, but holds what it holds until it is removed. */
+void vgpu_lease_member_end(struct vgpu_leases *leases, struct vgpu_lease_member *member,
+                           uint64_t now_ns);
+
+/* What a worker said. 0, or -EPROTO when the rules do not allow it (W4). */
+int vgpu_lease_member_want(struct vgpu_leases *leases, struct vgpu_lease_member *member,
+                           uint64_t now_ns);
+int vgpu_lease_member_return(struct vgpu_leases *leases, struct vgpu_lease_member *member,
+                             uint64_t lease, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Local clients; see local.h. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "mediator/local.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/net.h"
+#include "mediator/link.h"
+#include "mediator/tenant.h"
+
+#define ACCEPT_BUDGET 16
+#define BACKLOG       64
+
+static void lock_path(const struct vgpu_mediator *m, char *buffer, size_t size)
+{
+    snprintf(buffer, size, "%s.lock", m->settings->listen);
+}
+
+/* Takes the lock; its holder may remove the file, so what was locked has to be what is there. */
+static int take_lock(struct vgpu_mediator *m, char *why)
+{
+    char path[512];
+    lock_path(m, path, sizeof(path));
+    for (unsigned tries = 0; tries < 8; tries++) {
+        struct stat held, there;
+        m->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+        if (m->lock_fd < 0) {
+            int rc = -errno;
+            snprintf(why, 512, "cannot make the lock %.300s: %s", path, strerror(-rc));
+            return rc;
+        }
+        if (flock(m->lock_fd, LOCK_EX | LOCK_NB)) {
+            char holder[16] = "";
+            ssize_t n = read(m->lock_fd, holder, sizeof(holder) - 1);
+            holder[n > 0 ? strspn(holder, "0123456789") : 0] = 0;
+            snprintf(why, 512,
+                     "another vgpu-mediator (pid %s) listens on %.300s: stop it or use another "
+                     "--listen",
+                     holder[0] ? holder : "unknown", m->settings->listen);
+            vgpu_fd_close(&m->lock_fd);
+            return -EBUSY;
+        }
+        if (!fstat(m->lock_fd, &held) && !stat(path, &there) && held.st_ino == there.st_ino &&
+            held.st_dev == there.st_dev) {
+            if (ftruncate(m->lock_fd, 0) || dprintf(m->lock_fd, "%d\n", (int)getpid()) < 0)
+                vgpu_log(VGPU_LOG_WARN, "lock-write", "reason=\"%s\"", strerror(errno));
+            return 0;
+        }
+        vgpu_fd_close(&m->lock_fd);
+    }
+    snprintf(why, 512, "cannot get hold of the lock %.300s: it keeps changing", path);
+    return -EBUSY;
+}
+
+static void drop_lock(struct vgpu_mediator *m)
+{
+    char path[512];
+    if (m->lock_fd < 0)
+        return;
+    lock_path(m, path, sizeof(path));
+    unlink(path);
+    vgpu_fd_close(&m->lock_fd);
+}
+
+/* Who may: a [local] section says; without one root and the mediator's own user. */
+static bool is_allowed(const struct vgpu_mediator *m, uid_t uid)
+{
+    const struct vgpu_vm_setting *local = vgpu_settings_local(m->settings, uid);
+    if (local)
+        return !local->deny;
+    return uid == 0 || uid == geteuid();
+}
+
+/* Says no to somebody who has not said hello: REFUSE is the only thing it can expect (L5). */
+static void turn_away(struct vgpu_mediator *m, int fd, uid_t uid, uint32_t reason, const char *text)
+{
+    uint8_t message[VGPU_FRAME_MAX];
+    uint32_t suppressed;
+    if (vgpu_log_limit_take(&m->stranger_limit, vgpu_loop_now(m->loop), &suppressed))
+        vgpu_log(VGPU_LOG_WARN, "refused", "uid=%u refusal=%u reason=\"%s\" suppressed=%u",
+                 (unsigned)uid, reason, text, suppressed);
+    size_t length = vgpu_frame_refuse(message, reason, text);
+    vgpu_net_send(fd, message, length, NULL, 0);
+    vgpu_fd_close(&fd);
+}
+
+static void welcome(struct vgpu_mediator *m, int fd)
+{
+    uid_t uid;
+    pid_t pid;
+    char name[96];
+    if (vgpu_net_peer(fd, &uid, &pid)) {
+        vgpu_fd_close(&fd);
+        return;
+    }
+    if (!is_allowed(m, uid)) {
+        snprintf(name, sizeof(name), "uid %u is not allowed here: [local %u] would say who is",
+                 (unsigned)uid, (unsigned)uid);
+        turn_away(m, fd, uid, VGPU_REFUSE_UNKNOWN_VM, name);
+        return;
+    }
+    if (m->local_count >= m->max_vms) {
+        turn_away(m, fd, uid, VGPU_REFUSE_FULL, "too many local clients are connected");
+        return;
+    }
+    snprintf(name, sizeof(name), "local uid=%u pid=%d", (unsigned)uid, (int)pid);
+    struct vgpu_link *link = vgpu_link_create(m, fd, name);
+    if (!link)
+        return;
+    link->local_uid = uid;
+    m->local_count++;
+}
+
+static void on_event(struct vgpu_source *source, uint32_t events)
+{
+    struct vgpu_mediator *m = vgpu_list_entry(source, struct vgpu_mediator, listener);
+    (void)events;
+    for (unsigned i = 0; i < ACCEPT_BUDGET; i++) {
+        int fd = vgpu_net_accept(source->fd);
+        if (fd >= 0) {
+            welcome(m, fd);
+            continue;
+        }
+        uint32_t suppressed;
+        if (fd != -EAGAIN && fd != -ECONNABORTED &&
+            vgpu_log_limit_take(&m->stranger_limit, vgpu_loop_now(m->loop), &suppressed))
+            vgpu_log(VGPU_LOG_ERROR, "accept", "reason=\"%s\" suppressed=%u", strerror(-fd),
+                     suppressed);
+        return;
+    }
+}
+
+int vgpu_local_listen(struct vgpu_mediator *m, char *why)
+{
+    const char *path = m->settings->listen;
+    struct stat st;
+    int rc = take_lock(m, why);
+    if (rc)
+        return rc;
+    /* With the lock held, a socket that is there is nobody's any more. */
+    if (!lstat(path, &st) && !S_ISSOCK(st.st_mode)) {
+        snprintf(why, 512, "cannot listen on %.300s: it exists and is not a socket", path);
+        drop_lock(m);
+        return -EEXIST;
+    }
+    unlink(path);
+    int fd = vgpu_net_listen(path, BACKLOG);
+    if (fd < 0) {
+        snprintf(why, 512, "cannot listen on %.300s: %s", path, strerror(-fd));
+        drop_lock(m);
+        return fd;
+    }
+    m->listener.fd = fd;
+    m->listener.call = on_event;
+    /* Anybody may connect; SO_PEERCRED decides who stays. */
+    if (chmod(path, 0666))
+        vgpu_log(VGPU_LOG_WARN, "listen-mode", "reason=\"%s\"", strerror(errno));
+    rc = vgpu_loop_add(m->loop, &m->listener, EPOLLIN);
+    if (rc) {
+        snprintf(why, 512, "cannot listen on %.300s: %s", path, strerror(-rc));
+        vgpu_local_close(m);
+    }
+    return rc;
+}
+
+void vgpu_local_close(struct vgpu_mediator *m)
+{
+    if (m->listener.fd < 0)
+        return;
+    vgpu_loop_remove(m->loop, &m->listener);
+    vgpu_fd_close(&m->listener.fd);
+    unlink(m->settings->listen);
+    drop_lock(m);
+}
+
+void vgpu_local_gone(struct vgpu_mediator *m)
+{
+    m->local_count--;
+}
+
+uint32_t vgpu_local_vm(struct vgpu_mediator *m, uint32_t uid)
+{
+    const struct vgpu_vm_setting *local = vgpu_settings_local(m->settings, uid);
+    if (local && local->has_vm)
+        return local->vm_id;
+    uint32_t vm_id = m->settings->local_vm_base;
+    while (vgpu_tenant_find(m, vm_id))
+        vm_id++;
+    return vm_id;
+}

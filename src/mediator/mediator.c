@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Puts the parts together, runs them, takes them apart; see mediator.h. Signals are here. */
+#include "mediator/mediator.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/net.h"
+#include "common/notify.h"
+#include "config.h"
+#include "mediator/broker.h"
+#include "mediator/daemon.h"
+#include "mediator/endpoint.h"
+#include "mediator/launch.h"
+#include "mediator/link.h"
+#include "mediator/local.h"
+#include "mediator/watch.h"
+#include "mediator/worker.h"
+
+#define STOP_LIMIT_NS (5 * VGPU_NS_PER_S) /* for workers to end; then we go without them */
+
+struct daemon {
+    struct vgpu_mediator m;
+    struct vgpu_source signals;
+    const struct vgpu_daemon_options *options;
+};
+
+/* --- leases --- */
+
+void vgpu_mediator_schedule(struct vgpu_mediator *m)
+{
+    vgpu_leases_run(m->leases, vgpu_loop_now(m->loop));
+    vgpu_loop_timer_set(m->loop, &m->lease_timer, vgpu_leases_deadline(m->leases));
+}
+
+static void on_lease_timer(struct vgpu_timer *timer)
+{
+    vgpu_mediator_schedule(vgpu_list_entry(timer, struct vgpu_mediator, lease_timer));
+}
+
+static struct vgpu_sched_config sched_config(const struct vgpu_mediator *m)
+{
+    return (struct vgpu_sched_config){
+        .tenants = m->max_vms,
+        .gpus = m->gpu_count,
+        .quantum_ns = m->settings->quantum_ms * VGPU_NS_PER_MS,
+        .yield_ns = m->settings->yield_ms * VGPU_NS_PER_MS,
+        .watchdog_ns = m->settings->watchdog_ms * VGPU_NS_PER_MS,
+    };
+}
+
+/* --- the end --- */
+
+void vgpu_mediator_stop_if_done(struct vgpu_mediator *m)
+{
+    if (m->stopping && vgpu_list_empty(&m->links) && vgpu_list_empty(&m->workers))
+        vgpu_loop_stop(m->loop);
+}
+
+static void on_stop_limit(struct vgpu_timer *timer)
+{
+    struct vgpu_mediator *m = vgpu_list_entry(timer, struct vgpu_mediator, stop_timer);
+    vgpu_log(VGPU_LOG_ERROR, "stop", "reason=\"workers are left that do not die\"");
+    vgpu_loop_stop(m->loop);
+}
+
+void vgpu_mediator_stop(struct vgpu_mediator *m, const char *why)
+{
+    if (m->stopping)
+        return;
+    m->stopping = true;
+    vgpu_log(VGPU_LOG_INFO, "stopping", "reason=\"%s\"", why);
+    vgpu_notify("STOPPING=1");
+    vgpu_local_close(m);
+    vgpu_watch_free_all(m);
+    vgpu_list_each(node, &m->links)
+    {
+        vgpu_link_close(vgpu_list_entry(node, struct vgpu_link, node), VGPU_LINK_STOPPED,
+                        "the mediator ends");
+    }
+    m->stop_timer.call = on_stop_limit;
+    vgpu_loop_timer_set(m->loop, &m->stop_timer, vgpu_loop_now(m->loop) + STOP_LIMIT_NS);
+    vgpu_mediator_stop_if_done(m);
+}
+
+/* --- configuration --- */
+
+static void make_gpus(struct vgpu_mediator *m)
+{
+    for (uint32_t p = 0; p < VGPU_POOL_COUNT; p++) {
+        const struct vgpu_pool_setting *pool = &m->settings->pools[p];
+        for (uint32_t i = 0; i < pool->gpu_count && m->gpu_count < VGPU_MEDIATOR_MAX_GPUS; i++)
+            m->gpus[m->gpu_count++] = (struct vgpu_gpu){
+                .pool = (char)('A' + p), .setting = pool->gpus[i], .threads = pool->threads};
+    }
+}
+
+/* A [vm] section's socket is dialled as long as the mediator lives. */
+static int dial_configured(struct vgpu_mediator *m, const struct vgpu_settings *known, char *why)
+{
+    for (uint32_t i = 0; i < m->settings->vm_count; i++) {
+        const struct vgpu_vm_setting *vm = &m->settings->vms[i];
+        const struct vgpu_vm_setting *old = known ? vgpu_settings_vm(known, vm->key) : NULL;
+        if (!vm->socket || (old && old->socket && !strcmp(old->socket, vm->socket)))
+            continue;
+        char directory[PATH_MAX];
+        snprintf(directory, sizeof(directory), "%s", vm->socket);
+        char *slash = strrchr(directory, '/'); /* the settings insist on one */
+        *slash = 0;
+        if (!slash[1] || !vgpu_endpoint_create(m, vm->key, slash == directory ? "/" : directory,
+                                               slash + 1, -1, NULL)) {
+            snprintf(why, 512, "[vm %u] cannot use the socket %.300s", vm->key, vm->socket);
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+/* What was fixed at the start stays as it was, and the log says so. */
+static void keep_fixed(struct vgpu_settings *fresh, struct vgpu_settings *old)
+{
+    bool same_listen =
+        !fresh->listen == !old->listen && (!fresh->listen || !strcmp(fresh->listen, old->listen));
+    bool same_watch = true;
+    for (uint32_t i = 0; i < fresh->watch_count; i++) {
+        bool found = false;
+        for (uint32_t j = 0; j < old->watch_count; j++)
+            found |= !strcmp(fresh->watch[i], old->watch[j]);
+        same_watch &= found;
+    }
+    bool same_pools = true;
+    for (uint32_t p = 0; p < VGPU_POOL_COUNT; p++) {
+        const struct vgpu_pool_setting *a = &fresh->pools[p], *b = &old->pools[p];
+        same_pools &= a->gpu_count == b->gpu_count && a->threads == b->threads &&
+                      !memcmp(a->gpus, b->gpus, sizeof(a->gpus));
+    }
+    if ((fresh->listen && !same_listen) || !same_watch || !same_pools ||
+        fresh->max_vms != old->max_vms || fresh->has_worker_uid_base != old->has_worker_uid_base ||
+        fresh->worker_uid_base != old->worker_uid_base)
+        vgpu_log(VGPU_LOG_WARN, "reload",
+                 "reason=\"listen, watch, pools, max_vms and worker_uid_base change only when the "
+                 "mediator starts again\"");
+    char *listen = fresh->listen;
+    fresh->listen = old->listen;
+    old->listen = listen;
+    memcpy(fresh->pools, old->pools, sizeof(fresh->pools));
+    fresh->max_vms = old->max_vms;
+    fresh->has_worker_uid_base = old->has_worker_uid_base;
+    fresh->worker_uid_base = old->worker_uid_base;
+}
+
+static void reload(struct daemon *d)
+{
+    struct vgpu_mediator *m = &d->m;
+    char error[VGPU_SETTINGS_ERROR], quoted[600];
+    if (!d->options->config_path) {
+        vgpu_log(VGPU_LOG_WARN, "reload", "reason=\"there is no configuration file\"");
+        return;
+    }
+    struct vgpu_settings *fresh = vgpu_settings_load(d->options->config_path, error);
+    if (!fresh) {
+        vgpu_log(VGPU_LOG_ERROR, "reload", "reason=%s kept=old",
+                 vgpu_log_quote(quoted, sizeof(quoted), error, strlen(error)));
+        return;
+    }
+    struct vgpu_settings *old = m->settings;
+    if (d->options->log_level_said)
+        fresh->log_level = old->log_level;
+    keep_fixed(fresh, old);
+    m->settings = fresh;
+    vgpu_log_set_level(fresh->log_level);
+    struct vgpu_sched_config config = sched_config(m);
+    vgpu_leases_configure(m->leases, &config);
+    if (dial_configured(m, old, error))
+        vgpu_log(VGPU_LOG_ERROR, "reload", "reason=%s",
+                 vgpu_log_quote(quoted, sizeof(quoted), error, strlen(error)));
+    vgpu_settings_free(old);
+    vgpu_log(VGPU_LOG_INFO, "reload", "vms=%u locals=%u", fresh->vm_count, fresh->local_count);
+    vgpu_broker_apply_settings(m);
+}
+
+/* --- signals --- */
+
+static void on_signal(struct vgpu_source *source, uint32_t events)
+{
+    struct daemon *d = vgpu_list_entry(source, struct daemon, signals);
+    struct signalfd_siginfo info;
+    (void)events;
+    while (read(source->fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        switch (info.ssi_signo) {
+        case SIGCHLD:
+            vgpu_worker_reap(&d->m);
+            break;
+        case SIGHUP:
+            reload(d);
+            break;
+        case SIGUSR1:
+            vgpu_broker_log_status(&d->m);
+            break;
+        default:
+            vgpu_mediator_stop(&d->m, info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+        }
+    }
+}
+
+static int catch_signals(struct daemon *d)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); /* an inherited SIG_IGN would reap behind our back */
+    if (sigprocmask(SIG_BLOCK, &set, NULL))
+        return -errno;
+    d->signals.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (d->signals.fd < 0)
+        return -errno;
+    d->signals.call = on_signal;
+    return vgpu_loop_add(d->m.loop, &d->signals, EPOLLIN);
+}
+
+/* --- the whole --- */
+
+static int start(struct daemon *d, char *why)
+{
+    struct vgpu_mediator *m = &d->m;
+    int rc;
+    m->loop = vgpu_loop_create();
+    m->tenants = calloc(m->max_vms, sizeof(*m->tenants));
+    if (!m->loop || !m->tenants) {
+        snprintf(why, 512, "cannot make the event loop: %s", strerror(errno));
+        return -errno;
+    }
+    m->worker_path = vgpu_launch_find_worker(m->settings->worker, why);
+    if (!m->worker_path)
+        return -ENOENT;
+    rc = vgpu_launch_decide_uids(m, why);
+    if (rc)
+        return rc;
+    make_gpus(m);
+    struct vgpu_sched_config config = sched_config(m);
+    m->leases = vgpu_leases_create(&vgpu_sched_strict, &config, &vgpu_worker_lease_ops);
+    if (!m->leases) {
+        snprintf(why, 512, "out of memory");
+        return -ENOMEM;
+    }
+    m->lease_timer.call = on_lease_timer;
+    rc = catch_signals(d);
+    if (rc) {
+        snprintf(why, 512, "cannot catch signals: %s", strerror(-rc));
+        return rc;
+    }
+    if (m->settings->listen) {
+        rc = vgpu_local_listen(m, why);
+        if (rc)
+            return rc;
+    }
+    for (uint32_t i = 0; i < m->settings->watch_count; i++) {
+        rc = vgpu_watch_add(m, m->settings->watch[i]);
+        if (rc) {
+            snprintf(why, 512, "cannot watch the directory %.300s: %s%s", m->settings->watch[i],
+                     strerror(-rc), rc == -ENOENT ? " (make it first)" : "");
+            return rc;
+        }
+    }
+    return dial_configured(m, NULL, why);
+}
+
+static void tell_ready(struct daemon *d)
+{
+    struct vgpu_mediator *m = &d->m;
+    char pools[2 * VGPU_POOL_COUNT], worker[300];
+    vgpu_log(VGPU_LOG_INFO, "ready", "version=%s pid=%d pools=\"%s\" watch=%u worker=%s",
+             VGPU_VERSION, (int)getpid(), vgpu_settings_pools(m->settings, pools),
+             m->settings->watch_count,
+             vgpu_log_quote(worker, sizeof(worker), m->worker_path, strlen(m->worker_path)));
+    if (d->options->ready_fd >= 0) {
+        static const char text[] = "ready\n";
+        if (write(d->options->ready_fd, text, sizeof(text) - 1) != (ssize_t)sizeof(text) - 1)
+            vgpu_log(VGPU_LOG_WARN, "ready-fd", "reason=\"%s\"", strerror(errno));
+        close(d->options->ready_fd);
+    }
+    int rc = vgpu_notify("READY=1");
+    if (rc < 0)
+        vgpu_log(VGPU_LOG_WARN, "notify", "reason=\"%s\"", strerror(-rc));
+}
+
+static void take_apart(struct daemon *d)
+{
+    struct vgpu_mediator *m = &d->m;
+    if (m->loop) {
+        vgpu_local_close(m);
+        vgpu_watch_free_all(m);
+        vgpu_endpoint_free_all(m);
+        vgpu_loop_remove(m->loop, &d->signals);
+    }
+    vgpu_fd_close(&d->signals.fd);
+    vgpu_leases_destroy(m->leases);
+    vgpu_loop_destroy(m->loop);
+    vgpu_settings_free(m->settings);
+    free(m->tenants);
+    free(m->worker_path);
+}
+
+int vgpu_daemon_run(struct vgpu_settings *settings, const struct vgpu_daemon_options *options,
+                    char *why)
+{
+    struct daemon *d = calloc(1, sizeof(*d));
+    if (!d) {
+        vgpu_settings_free(settings);
+        snprintf(why, 512, "out of memory");
+        return -ENOMEM;
+    }
+    d->options = options;
+    d->signals.fd = d->m.listener.fd = d->m.lock_fd = -1;
+    d->m.settings = settings;
+    d->m.max_vms = settings->max_vms;
+    vgpu_list_init(&d->m.links);
+    vgpu_list_init(&d->m.workers);
+    vgpu_list_init(&d->m.endpoints);
+    vgpu_list_init(&d->m.watches);
+    int rc = start(d, why);
+    if (!rc) {
+        tell_ready(d);
+        rc = vgpu_loop_run(d->m.loop);
+        if (rc)
+            snprintf(why, 512, "the event loop failed: %s", strerror(-rc));
+        vgpu_log(VGPU_LOG_INFO, "stopped", "log_dropped=%llu",
+                 (unsigned long long)vgpu_log_dropped());
+    }
+    take_apart(d);
+    free(d);
+    return rc;
+}

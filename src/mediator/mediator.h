@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The mediator's one root struct, and the tenants in it. Every other file of this folder gets at
+ * the whole through here. One thread; everything is called from the loop.
+ */
+#ifndef VGPU_MEDIATOR_H
+#define VGPU_MEDIATOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/log.h"
+#include "mediator/lease.h"
+#include "mediator/list.h"
+#include "mediator/loop.h"
+#include "mediator/settings.h"
+
+#define VGPU_MEDIATOR_MAX_GPUS 64u
+#define VGPU_RECENT_REQUESTS   16u /* answered ones that a CANCEL may still undo (W3) */
+
+struct vgpu_link;
+struct vgpu_worker;
+
+/* One GPU of one pool; the scheduler knows it by its index. */
+struct vgpu_gpu {
+    char pool;
+    struct vgpu_gpu_setting setting;
+    uint32_t threads;
+    uint32_t tenants; /* placed on it */
+};
+
+/* One guest process on the GPU (P14). */
+struct vgpu_session {
+    struct vgpu_list node;      /* in the tenant's sessions */
+    uint64_t id;                /* 0: the VM's own */
+    uint64_t open_seq;          /* of the SESSION_OPEN that made it */
+    struct vgpu_worker *worker; /* NULL: not started, or gone */
+    uint32_t sticky;            /* not 0: the CUresult that every request answers (P16) */
+    char why[128];              /* the text that goes with it */
+};
+
+/* A request that was answered. */
+struct vgpu_recent {
+    uint64_t seq;       /* 0: none */
+    uint64_t worker_id; /* that served it, 0: the mediator itself */
+    bool opened;        /* it was a SESSION_OPEN that succeeded */
+    uint64_t session;
+};
+
+/*
+ * A VM, or a local client: one place in the schedule. Lives while it is attached and until the last
+ * of its workers has gone.
+ */
+struct vgpu_tenant {
+    uint32_t
+        slot; /* index in tenants, the scheduler's number, and the worker's uid above the base */
+    uint32_t vm_id;
+    char pool;
+    uint32_t gpu;
+    uint32_t priority;
+    uint64_t features;
+    uint64_t memory;
+    uint32_t max_sessions;  /* beside session 0 */
+    uint32_t uid;           /* of its workers, or VGPU_SETTINGS_NO_UID */
+    struct vgpu_link *link; /* NULL: detached */
+    struct vgpu_lease_tenant lease;
+
+    struct vgpu_list sessions;
+    uint32_t session_count; /* without session 0 */
+    uint32_t worker_count;  /* processes, also those that are ending */
+
+    bool outstanding;            /* a request is, and has no answer yet */
+    uint64_t seq;                /* its number on the link */
+    bool typed;                  /* its opcode is below 0x1000 */
+    struct vgpu_worker *serving; /* the worker that has it, NULL: none */
+    struct vgpu_recent recent[VGPU_RECENT_REQUESTS];
+    uint32_t recent_next;
+
+    uint32_t start_failures;  /* in a row */
+    uint64_t start_again_ns;  /* no worker is started before */
+    uint64_t start_credit_ns; /* when the bucket of starts is full again */
+
+    uint64_t requests, errors, bytes_in, bytes_out, opened, late_answers;
+    struct vgpu_log_limit limit; /* for lines that the guest causes */
+};
+
+struct vgpu_mediator {
+    struct vgpu_loop *loop;
+    struct vgpu_settings *settings;
+    char *worker_path;
+    bool root;    /* workers are told a uid */
+    bool one_uid; /* ... all the same one: this user namespace has no room for the range */
+    uint32_t uid_base;
+    struct vgpu_gpu gpus[VGPU_MEDIATOR_MAX_GPUS];
+    uint32_t gpu_count;
+    struct vgpu_leases *leases;
+    struct vgpu_timer lease_timer;
+    struct vgpu_tenant **tenants; /* max_vms slots, NULL: free */
+    uint32_t max_vms;             /* as it was at the start */
+    struct vgpu_list links, workers, endpoints, watches;
+    uint64_t last_worker_id;
+    uint32_t local_count; /* local clients connected */
+    struct vgpu_source listener;
+    int lock_fd;                          /* beside the listening socket */
+    struct vgpu_log_limit stranger_limit; /* for lines that whoever connects can cause */
+    struct vgpu_timer stop_timer;
+    bool stopping;
+};
+
+/* After anything that the scheduler was told: acts on what it decides. */
+void vgpu_mediator_schedule(struct vgpu_mediator *m);
+/* Begins the end: closes links, ends workers; the loop stops when the last worker is gone. */
+void vgpu_mediator_stop(struct vgpu_mediator *m, const char *why);
+/* Stops the loop if it is to end and nothing is left to wait for. */
+void vgpu_mediator_stop_if_done(struct vgpu_mediator *m);
+
+#endif

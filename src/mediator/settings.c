@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Defaults and look-ups of the configuration; the reader is settings_file.c. See settings.h. */
+#include "mediator/settings.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct vgpu_settings *vgpu_settings_default(void)
+{
+    struct vgpu_settings *s = calloc(1, sizeof(*s));
+    if (!s)
+        return NULL;
+    s->log_level = VGPU_LOG_INFO;
+    s->admit_unknown = true;
+    s->max_vms = 256;
+    s->local_vm_base = 1000000;
+    s->default_sessions = 16;
+    s->default_memory = 1ull << 30;
+    s->quantum_ms = 20;
+    s->yield_ms = 1000;
+    s->watchdog_ms = 10000;
+    s->answer_ms = 15000;
+    s->start_ms = 30000;
+    s->pools[0].present = true;
+    s->pools[0].gpu_count = 1;
+    return s;
+}
+
+void vgpu_settings_free(struct vgpu_settings *s)
+{
+    if (!s)
+        return;
+    free(s->listen);
+    free(s->worker);
+    for (uint32_t i = 0; i < s->watch_count; i++)
+        free(s->watch[i]);
+    for (uint32_t i = 0; i < s->vm_count; i++)
+        free(s->vms[i].socket);
+    free(s->vms);
+    free(s->locals);
+    free(s);
+}
+
+int vgpu_settings_add_watch(struct vgpu_settings *s, const char *path)
+{
+    if (s->watch_count == VGPU_SETTINGS_WATCH)
+        return -ENOSPC;
+    char *copy = strdup(path);
+    if (!copy)
+        return -ENOMEM;
+    s->watch[s->watch_count++] = copy;
+    return 0;
+}
+
+static const struct vgpu_vm_setting *find(const struct vgpu_vm_setting *list, uint32_t count,
+                                          uint32_t key)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (list[i].key == key)
+            return &list[i];
+    return NULL;
+}
+
+const struct vgpu_vm_setting *vgpu_settings_vm(const struct vgpu_settings *s, uint32_t vm_id)
+{
+    return find(s->vms, s->vm_count, vm_id);
+}
+
+const struct vgpu_vm_setting *vgpu_settings_local(const struct vgpu_settings *s, uint32_t uid)
+{
+    return find(s->locals, s->local_count, uid);
+}
+
+const char *vgpu_settings_pools(const struct vgpu_settings *s, char *buffer)
+{
+    size_t used = 0;
+    for (uint32_t i = 0; i < VGPU_POOL_COUNT; i++) {
+        if (!s->pools[i].gpu_count)
+            continue;
+        if (used)
+            buffer[used++] = ' ';
+        buffer[used++] = (char)('A' + i);
+    }
+    buffer[used] = 0;
+    return used ? buffer : "none";
+}
+
+const char *vgpu_backend_name(enum vgpu_backend_kind backend)
+{
+    return backend == VGPU_GPU_CUDA ? "cuda" : "software";
+}

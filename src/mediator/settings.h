@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The mediator's configuration: what the file says, with defaults for the rest. The prose is
+ * docs/mediator.md. Pure data; who uses it decides nothing here.
+ */
+#ifndef VGPU_MEDIATOR_SETTINGS_H
+#define VGPU_MEDIATOR_SETTINGS_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/log.h"
+
+#define VGPU_POOL_COUNT      26u /* A to Z */
+#define VGPU_POOL_MAX_GPUS   16u
+#define VGPU_SETTINGS_WATCH  16u   /* directories */
+#define VGPU_SETTINGS_VMS    4096u /* [vm] and [local] sections, each */
+#define VGPU_SETTINGS_ERROR  512u  /* bytes for a message */
+#define VGPU_SETTINGS_NO_UID UINT32_MAX
+
+enum vgpu_backend_kind { VGPU_GPU_SOFTWARE, VGPU_GPU_CUDA };
+
+struct vgpu_gpu_setting {
+    enum vgpu_backend_kind backend;
+    uint32_t ordinal; /* cuda: on this host */
+};
+
+struct vgpu_pool_setting {
+    bool present;
+    unsigned line;
+    uint32_t gpu_count;
+    uint32_t threads; /* of a software worker, 0: its default */
+    struct vgpu_gpu_setting gpus[VGPU_POOL_MAX_GPUS];
+};
+
+/* [vm N] or [local UID]; a zero or -1 below means "not said". */
+struct vgpu_vm_setting {
+    uint32_t key; /* the VM's id, or the uid */
+    unsigned line;
+    char *socket; /* [vm] */
+    bool deny;    /* [local] allow = no */
+    bool has_vm;  /* [local] vm */
+    uint32_t vm_id;
+    char pool;         /* 0: the device's wish */
+    int priority;      /* -1: the device's wish */
+    uint64_t memory;   /* 0: the default */
+    uint32_t sessions; /* 0: the default */
+    uint32_t uid;      /* of its workers; VGPU_SETTINGS_NO_UID: base + index */
+};
+
+struct vgpu_settings {
+    char *listen; /* NULL: no socket for local clients */
+    char *watch[VGPU_SETTINGS_WATCH];
+    uint32_t watch_count;
+    enum vgpu_log_level log_level;
+    char *worker; /* NULL: looked for */
+    bool has_worker_uid_base;
+    uint32_t worker_uid_base;
+    bool admit_unknown;
+    uint32_t max_vms;
+    uint32_t local_vm_base;
+    uint32_t default_sessions; /* beside session 0 */
+    uint64_t default_memory;   /* bytes a session */
+    uint32_t quantum_ms, yield_ms, watchdog_ms, answer_ms, start_ms;
+    struct vgpu_pool_setting pools[VGPU_POOL_COUNT];
+    struct vgpu_vm_setting *vms;
+    uint32_t vm_count;
+    struct vgpu_vm_setting *locals;
+    uint32_t local_count;
+};
+
+/* What holds without a file. 0 or -ENOMEM. */
+struct vgpu_settings *vgpu_settings_default(void);
+void vgpu_settings_free(struct vgpu_settings *settings);
+
+/*
+ * Reads a file, or text that was read from `name`. NULL with a message in error ("NAME:LINE: what
+ * was wrong and what would be right"; VGPU_SETTINGS_ERROR bytes).
+ */
+struct vgpu_settings *vgpu_settings_load(const char *path, char *error);
+struct vgpu_settings *vgpu_settings_parse(const char *name, const char *text, size_t length,
+                                          char *error);
+
+/* Adds a directory as the file would. 0, -ENOSPC or -ENOMEM. */
+int vgpu_settings_add_watch(struct vgpu_settings *settings, const char *path);
+
+const struct vgpu_vm_setting *vgpu_settings_vm(const struct vgpu_settings *s, uint32_t vm_id);
+const struct vgpu_vm_setting *vgpu_settings_local(const struct vgpu_settings *s, uint32_t uid);
+
+/* The letters of the pools that have a GPU, "A B", into 52 bytes; "none" when there is none. */
+const char *vgpu_settings_pools(const struct vgpu_settings *s, char *buffer);
+
+const char *vgpu_backend_name(enum vgpu_backend_kind backend);
+
+#endif

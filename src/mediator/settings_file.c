@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The reader of the configuration file: sections, `key = value`, comments. Strict: what it does not
+ * know is an error that names the line. See settings.h.
+ */
+#include "mediator/settings.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/parse.h"
+
+#define MAX_FILE (1u << 20)
+#define MAX_LINE 1024
+
+enum section { NONE, MEDIATOR, POOL, VM, LOCAL, LIMITS, SCHEDULER };
+
+struct reader {
+    const char *name;
+    unsigned line;
+    char *error;
+    struct vgpu_settings *s;
+    enum section section;
+    bool any_pool;
+    bool seen[SCHEDULER + 1]; /* sections that may stand once */
+    struct vgpu_pool_setting *pool;
+    enum vgpu_backend_kind backend;
+    bool backend_said;
+    struct vgpu_vm_setting *vm;
+};
+
+static int fail(struct reader *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static int fail(struct reader *r, const char *format, ...)
+{
+    va_list args;
+    int n = snprintf(r->error, VGPU_SETTINGS_ERROR, "%.200s:%u: ", r->name, r->line);
+    va_start(args, format);
+    vsnprintf(r->error + n, VGPU_SETTINGS_ERROR - (size_t)n, format, args);
+    va_end(args);
+    return -EINVAL;
+}
+
+static int set_text(struct reader *r, const char *value, char **out)
+{
+    char *copy = strdup(value);
+    if (!copy)
+        return fail(r, "out of memory");
+    free(*out);
+    *out = copy;
+    return 0;
+}
+
+static int set_u32(struct reader *r, const char *key, const char *value, uint32_t min, uint32_t max,
+                   uint32_t *out)
+{
+    if (vgpu_parse_u32(value, min, max, out))
+        return fail(r, "%s = '%s' is not a number from %u to %u", key, value, min, max);
+    return 0;
+}
+
+static int set_pool_letter(struct reader *r, const char *value, char *out)
+{
+    if (value[0] < 'A' || value[0] > 'Z' || value[1])
+        return fail(r, "'%s' is not a pool: write one letter from A to Z", value);
+    *out = value[0];
+    return 0;
+}
+
+/* software | none | a list of ordinals, comma-separated. */
+static int set_gpus(struct reader *r, char *value)
+{
+    r->pool->gpu_count = 0;
+    if (!strcmp(value, "none"))
+        return 0;
+    char *rest = value;
+    for (char *item; (item = strsep(&rest, ","));) {
+        item += strspn(item, " \t");
+        item[strcspn(item, " \t")] = 0;
+        struct vgpu_gpu_setting gpu = {.backend = VGPU_GPU_SOFTWARE};
+        if (strcmp(item, "software")) {
+            gpu.backend = VGPU_GPU_CUDA;
+            if (vgpu_parse_u32(item, 0, 63, &gpu.ordinal))
+                return fail(r, "'%s' is no GPU: write software, none, or numbers from 0 to 63",
+                            item);
+        }
+        if (r->pool->gpu_count == VGPU_POOL_MAX_GPUS)
+            return fail(r, "a pool has at most %u GPUs", VGPU_POOL_MAX_GPUS);
+        for (uint32_t p = 0; gpu.backend == VGPU_GPU_CUDA && p < VGPU_POOL_COUNT; p++)
+            for (uint32_t i = 0; i < r->s->pools[p].gpu_count; i++)
+                if (r->s->pools[p].gpus[i].backend == VGPU_GPU_CUDA &&
+                    r->s->pools[p].gpus[i].ordinal == gpu.ordinal)
+                    return fail(r, "GPU %u is already in pool %c: a GPU is in one pool",
+                                gpu.ordinal, (char)('A' + p));
+        r->pool->gpus[r->pool->gpu_count++] = gpu;
+    }
+    return 0;
+}
+
+/* A backend that was named has to be the one that its GPUs need. */
+static int end_section(struct reader *r)
+{
+    if (r->section != POOL || !r->backend_said)
+        return 0;
+    for (uint32_t i = 0; i < r->pool->gpu_count; i++)
+        if (r->pool->gpus[i].backend != r->backend)
+            return fail(r, "the pool above has a GPU that backend = %s cannot run",
+                        vgpu_backend_name(r->backend));
+    return 0;
+}
+
+static int set_mediator(struct reader *r, const char *key, const char *value)
+{
+    struct vgpu_settings *s = r->s;
+    if (!strcmp(key, "listen"))
+        return set_text(r, value, &s->listen);
+    if (!strcmp(key, "watch")) {
+        int rc = vgpu_settings_add_watch(s, value);
+        return rc ? fail(r, "cannot watch more than %u directories", VGPU_SETTINGS_WATCH) : 0;
+    }
+    if (!strcmp(key, "log_level")) {
+        if (vgpu_log_level_parse(value, &s->log_level))
+            return fail(r, "log_level = '%s' is none of error, warn, info, debug", value);
+        return 0;
+    }
+    if (!strcmp(key, "worker"))
+        return set_text(r, value, &s->worker);
+    if (!strcmp(key, "worker_uid_base")) {
+        s->has_worker_uid_base = true;
+        return set_u32(r, key, value, 1, UINT32_MAX - 2 - VGPU_SETTINGS_VMS, &s->worker_uid_base);
+    }
+    if (!strcmp(key, "admit_unknown")) {
+        if (vgpu_parse_bool(value, &s->admit_unknown))
+            return fail(r, "admit_unknown = '%s' is neither yes nor no", value);
+        return 0;
+    }
+    if (!strcmp(key, "max_vms"))
+        return set_u32(r, key, value, 1, VGPU_SETTINGS_VMS, &s->max_vms);
+    if (!strcmp(key, "local_vm_base"))
+        return set_u32(r, key, value, 0, UINT32_MAX - VGPU_SETTINGS_VMS, &s->local_vm_base);
+    return fail(r,
+                "unknown key '%s' in [mediator] (known: listen watch log_level worker "
+                "worker_uid_base admit_unknown max_vms local_vm_base)",
+                key);
+}
+
+static int set_pool(struct reader *r, const char *key, char *value)
+{
+    if (!strcmp(key, "gpus"))
+        return set_gpus(r, value);
+    if (!strcmp(key, "backend")) {
+        r->backend_said = true;
+        r->backend = VGPU_GPU_SOFTWARE;
+        if (!strcmp(value, "cuda"))
+            r->backend = VGPU_GPU_CUDA;
+        else if (strcmp(value, "software"))
+            return fail(r, "backend = '%s' is neither software nor cuda", value);
+        return 0;
+    }
+    if (!strcmp(key, "threads"))
+        return set_u32(r, key, value, 0, 1024, &r->pool->threads);
+    return fail(r, "unknown key '%s' in [pool] (known: gpus backend threads)", key);
+}
+
+static int set_vm(struct reader *r, const char *key, const char *value)
+{
+    struct vgpu_vm_setting *vm = r->vm;
+    bool local = r->section == LOCAL;
+    if (!strcmp(key, "pool"))
+        return set_pool_letter(r, value, &vm->pool);
+    if (!strcmp(key, "priority")) {
+        uint32_t priority;
+        if (vgpu_parse_priority(value, &priority))
+            return fail(r, "priority = '%s' is none of low, medium, high", value);
+        vm->priority = (int)priority;
+        return 0;
+    }
+    if (!strcmp(key, "memory")) {
+        if (vgpu_parse_size(value, 1, 1ull << 46, &vm->memory))
+            return fail(r, "memory = '%s' is not a size like 512M or 2G", value);
+        return 0;
+    }
+    if (!strcmp(key, "sessions"))
+        return set_u32(r, key, value, 1, 1024, &vm->sessions);
+    if (!strcmp(key, "uid"))
+        return set_u32(r, key, value, 1, UINT32_MAX - 2, &vm->uid);
+    if (!local && !strcmp(key, "socket")) {
+        if (value[0] != '/')
+            return fail(r, "socket = '%s' has to start with /", value);
+        return set_text(r, value, &vm->socket);
+    }
+    if (local && !strcmp(key, "vm")) {
+        vm->has_vm = true;
+        return set_u32(r, key, value, 0, UINT32_MAX, &vm->vm_id);
+    }
+    if (local && !strcmp(key, "allow")) {
+        bool allow;
+        if (vgpu_parse_bool(value, &allow))
+            return fail(r, "allow = '%s' is neither yes nor no", value);
+        vm->deny = !allow;
+        return 0;
+    }
+    return fail(r, "unknown key '%s' in [%s] (known: pool priority memory sessions uid %s)", key,
+                local ? "local" : "vm", local ? "vm allow" : "socket");
+}
+
+static int set_limits(struct reader *r, const char *key, const char *value)
+{
+    if (!strcmp(key, "sessions"))
+        return set_u32(r, key, value, 1, 1024, &r->s->default_sessions);
+    if (!strcmp(key, "memory")) {
+        if (vgpu_parse_size(value, 1, 1ull << 46, &r->s->default_memory))
+            return fail(r, "memory = '%s' is not a size like 512M or 2G", value);
+        return 0;
+    }
+    return fail(r, "unknown key '%s' in [limits] (known: sessions memory)", key);
+}
+
+static int set_scheduler(struct reader *r, const char *key, const char *value)
+{
+    struct vgpu_settings *s = r->s;
+    if (!strcmp(key, "quantum_ms"))
+        return set_u32(r, key, value, 1, 60000, &s->quantum_ms);
+    if (!strcmp(key, "yield_ms"))
+        return set_u32(r, key, value, 1, 3600000, &s->yield_ms);
+    if (!strcmp(key, "watchdog_ms"))
+        return set_u32(r, key, value, 100, 3600000, &s->watchdog_ms);
+    if (!strcmp(key, "answer_ms"))
+        return set_u32(r, key, value, 1000, 3600000, &s->answer_ms);
+    if (!strcmp(key, "start_ms"))
+        return set_u32(r, key, value, 1000, 3600000, &s->start_ms);
+    return fail(r,
+                "unknown key '%s' in [scheduler] (known: quantum_ms yield_ms watchdog_ms "
+                "answer_ms start_ms)",
+                key);
+}
+
+static int start_pool(struct reader *r, const char *argument)
+{
+    char letter;
+    int rc = set_pool_letter(r, argument, &letter);
+    if (rc)
+        return rc;
+    if (!r->any_pool) /* the file's pools replace the default one */
+        memset(r->s->pools, 0, sizeof(r->s->pools));
+    r->any_pool = true;
+    r->pool = &r->s->pools[letter - 'A'];
+    if (r->pool->present)
+        return fail(r, "[pool %c] stands in line %u already", letter, r->pool->line);
+    r->pool->present = true;
+    r->pool->line = r->line;
+    r->backend_said = false;
+    return 0;
+}
+
+static int start_vm(struct reader *r, const char *what, const char *argument,
+                    struct vgpu_vm_setting **list, uint32_t *count)
+{
+    uint32_t key;
+    if (vgpu_parse_u32(argument, 0, UINT32_MAX, &key))
+        return fail(r, "[%s %s]: write a number after %s", what, argument, what);
+    for (uint32_t i = 0; i < *count; i++)
+        if ((*list)[i].key == key)
+            return fail(r, "[%s %u] stands in line %u already", what, key, (*list)[i].line);
+    if (*count == VGPU_SETTINGS_VMS)
+        return fail(r, "more than %u sections [%s]", VGPU_SETTINGS_VMS, what);
+    struct vgpu_vm_setting *grown = realloc(*list, (*count + 1) * sizeof(**list));
+    if (!grown)
+        return fail(r, "out of memory");
+    *list = grown;
+    r->vm = &grown[(*count)++];
+    *r->vm = (struct vgpu_vm_setting){
+        .key = key, .line = r->line, .priority = -1, .uid = VGPU_SETTINGS_NO_UID};
+    return 0;
+}
+
+static int start_section(struct reader *r, char *text)
+{
+    int rc = end_section(r);
+    if (rc)
+        return rc;
+    char *argument = text + strcspn(text, " \t");
+    if (*argument)
+        *argument++ = 0;
+    argument += strspn(argument, " \t");
+    static const char *const names[] = {"",      "mediator", "pool",     "vm",
+                                        "local", "limits",   "scheduler"};
+    r->section = NONE;
+    for (unsigned i = MEDIATOR; i <= SCHEDULER; i++)
+        if (!strcmp(text, names[i]))
+            r->section = (enum section)i;
+    switch (r->section) {
+    case POOL:
+        return start_pool(r, argument);
+    case VM:
+        return start_vm(r, "vm", argument, &r->s->vms, &r->s->vm_count);
+    case LOCAL:
+        return start_vm(r, "local", argument, &r->s->locals, &r->s->local_count);
+    case MEDIATOR:
+    case LIMITS:
+    case SCHEDULER:
+        if (*argument)
+            return fail(r, "[%s] takes nothing after its name", text);
+        if (r->seen[r->section])
+            return fail(r, "[%s] stands twice", text);
+        r->seen[r->section] = true;
+        return 0;
+    case NONE:
+        break;
+    }
+    return fail(r,
+                "unknown section [%s] (known: mediator, pool X, vm N, local UID, limits, "
+                "scheduler)",
+                text);
+}
+
+static int read_line(struct reader *r, char *line)
+{
+    line += strspn(line, " \t");
+    size_t length = strlen(line);
+    while (length && strchr(" \t\r", line[length - 1]))
+        line[--length] = 0;
+    if (!length || line[0] == '#' || line[0] == ';')
+        return 0;
+    if (line[0] == '[') {
+        if (line[length - 1] != ']')
+            return fail(r, "a section ends with ]");
+        line[length - 1] = 0;
+        return start_section(r, line + 1);
+    }
+    char *value = strchr(line, '=');
+    if (!value || value == line)
+        return fail(r, "'%s' is neither [section] nor key = value", line);
+    char *key_end = value;
+    *value++ = 0;
+    while (key_end > line && strchr(" \t", key_end[-1]))
+        *--key_end = 0;
+    value += strspn(value, " \t");
+    if (!*value)
+        return fail(r, "%s has no value", line);
+    switch (r->section) {
+    case MEDIATOR:
+        return set_mediator(r, line, value);
+    case POOL:
+        return set_pool(r, line, value);
+    case VM:
+    case LOCAL:
+        return set_vm(r, line, value);
+    case LIMITS:
+        return set_limits(r, line, value);
+    case SCHEDULER:
+        return set_scheduler(r, line, value);
+    case NONE:
+        break;
+    }
+    return fail(r, "'%s' stands before the first [section]", line);
+}
+
+struct vgpu_settings *vgpu_settings_parse(const char *name, const char *text, size_t length,
+                                          char *error)
+{
+    struct reader r = {.name = name, .error = error, .s = vgpu_settings_default()};
+    if (!r.s) {
+        snprintf(error, VGPU_SETTINGS_ERROR, "%.200s: out of memory", name);
+        return NULL;
+    }
+    int rc = 0;
+    for (size_t at = 0; !rc && at < length;) {
+        const char *end = memchr(text + at, '\n', length - at);
+        size_t line_length = end ? (size_t)(end - (text + at)) : length - at;
+        char line[MAX_LINE];
+        r.line++;
+        if (line_length >= sizeof(line) || memchr(text + at, 0, line_length)) {
+            rc = fail(&r, "the line is longer than %u bytes or has a NUL in it", MAX_LINE - 1);
+            break;
+        }
+        memcpy(line, text + at, line_length);
+        line[line_length] = 0;
+        rc = read_line(&r, line);
+        at += line_length + 1;
+    }
+    if (!rc)
+        rc = end_section(&r);
+    if (rc) {
+        vgpu_settings_free(r.s);
+        return NULL;
+    }
+    return r.s;
+}
+
+struct vgpu_settings *vgpu_settings_load(const char *path, char *error)
+{
+    struct vgpu_settings *s = NULL;
+    size_t used = 0;
+    char *text = malloc(MAX_FILE + 1);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || !text) {
+        snprintf(error, VGPU_SETTINGS_ERROR, "cannot read the configuration %.300s: %s", path,
+                 strerror(text ? errno : ENOMEM));
+        goto out;
+    }
+    for (ssize_t n; used <= MAX_FILE; used += (size_t)n) {
+        n = read(fd, text + used, MAX_FILE + 1 - used);
+        if (n < 0 && errno == EINTR)
+            n = 0;
+        else if (n < 0) {
+            snprintf(error, VGPU_SETTINGS_ERROR, "cannot read the configuration %.300s: %s", path,
+                     strerror(errno));
+            goto out;
+        } else if (n == 0)
+            break;
+    }
+    if (used > MAX_FILE)
+        snprintf(error, VGPU_SETTINGS_ERROR, "%.300s is longer than 1 MiB", path);
+    else
+        s = vgpu_settings_parse(path, text, used, error);
+out:
+    if (fd >= 0)
+        close(fd);
+    free(text);
+    return s;
+}

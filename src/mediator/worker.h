@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Worker processes: starting, talking to, ending and reaping them (docs/worker.md). It checks every
+ * packet and ends who breaks the rules; it knows nothing of requests but their number.
+ */
+#ifndef VGPU_MEDIATOR_WORKER_H
+#define VGPU_MEDIATOR_WORKER_H
+
+#include "mediator/mediator.h"
+
+struct vgpu_worker {
+    struct vgpu_list node; /* in the mediator's workers */
+    struct vgpu_mediator *mediator;
+    struct vgpu_tenant *tenant;
+    struct vgpu_session *session; /* NULL: nobody waits for it, it is ending */
+    uint64_t id;                  /* never used twice */
+    uint64_t session_id;          /* for logs */
+    pid_t pid;
+    struct vgpu_source source; /* fd -1: closed */
+    bool ready;
+    bool killed;
+    bool gone;               /* reaped: its pid is no longer its own */
+    uint64_t pending;        /* the request whose answer is owed, 0: none */
+    struct vgpu_timer timer; /* for READY, an answer, its end: whichever is owed */
+    struct vgpu_lease_member lease;
+};
+
+/*
+ * Starts one for a session of the tenant. 0 or a negative errno with a text in why (128 bytes).
+ */
+int vgpu_worker_start(struct vgpu_mediator *m, struct vgpu_tenant *tenant, uint64_t session_id,
+                      struct vgpu_worker **out, char *why);
+
+/* 0, or -EAGAIN: it does not read, nothing was sent. */
+int vgpu_worker_request(struct vgpu_worker *worker, uint64_t seq, uint32_t request_id,
+                        const uint8_t *bytes, uint32_t length);
+void vgpu_worker_cancel(struct vgpu_worker *worker, uint64_t seq);
+
+/* Its session ends: closes the socket, which ends the process (W6); kills it if it does not. */
+void vgpu_worker_end(struct vgpu_worker *worker);
+
+/* SIGKILL, now; its session answers `status` from now on. reason goes to the log and the guest. */
+void vgpu_worker_kill(struct vgpu_worker *worker, uint32_t status, const char *reason);
+
+/* After SIGCHLD: takes leave of all that are gone. */
+void vgpu_worker_reap(struct vgpu_mediator *m);
+
+extern const struct vgpu_lease_ops vgpu_worker_lease_ops;
+
+#endif

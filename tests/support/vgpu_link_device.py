@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The device's end of the link, written from docs/link.md and nothing else; and requests, written from docs/protocol.md.
+
+Owns: framing, numbering, and a check of every rule that link.md makes for what a mediator sends. Refuses to know how the
+mediator is made. Standard library only.
+
+    with Listener(folder, 7) as listener:
+        link = listener.accept()
+        link.attach(pool='A')
+        error, response = link.ask(typed(NOP))
+
+A mediator that breaks a rule raises Violation; one that closes raises Closed; one that is silent raises socket.timeout.
+"""
+
+import array
+import collections
+import os
+import socket
+import struct
+
+MAGIC = 0x4B4E4C56
+HEADER = struct.Struct('<IHHIIQ')
+MAX_PAYLOAD = 2048
+HELLO, WELCOME, REFUSE, REQUEST, RESPONSE, CANCEL, RESET, UPDATE = range(1, 9)
+FROM_MEDIATOR = {WELCOME: (24, 24), REFUSE: (8, 520), RESPONSE: (8, 1032), UPDATE: (24, 24)}
+FEATURE_MAILBOX = 1
+PROTOCOL = 0x00010000
+TIMEOUT_S = 60  # a loaded machine is no reason to fail
+
+HELLO_BODY = struct.Struct('<QIIIIIIQII4I')
+WELCOME_BODY = struct.Struct('<QIIII')
+PAIR = struct.Struct('<II')
+
+Message = collections.namedtuple('Message', 'type seq payload')
+Welcome = collections.namedtuple('Welcome', 'features vm_id pool priority')
+Response = collections.namedtuple('Response', 'error status results data raw')
+
+
+class Closed(Exception):
+    """The mediator ended the connection."""
+
+
+class Refused(Exception):
+    """REFUSE came; reason and text are its own."""
+
+    def __init__(self, reason, text):
+        super().__init__('%d: %s' % (reason, text))
+        self.reason, self.text = reason, text
+
+
+class Violation(Exception):
+    """The mediator broke a rule of docs/link.md."""
+
+
+def pack(kind, payload=b'', seq=0, magic=MAGIC, fd_count=0, length=None, reserved=0):
+    """A message as bytes. The defaults make a correct header; override one to make a wrong one."""
+    return HEADER.pack(magic, kind, fd_count, len(payload) if length is None else length, reserved, seq) + payload
+
+
+def pack_hello(vm_id=0, pool='A', priority=1, features=FEATURE_MAILBOX, protocol=PROTOCOL, timeout_ms=30000,
+               generation=0, reserved=(0, 0, 0, 0)):
+    return HELLO_BODY.pack(features, protocol, vm_id, ord(pool) if isinstance(pool, str) else pool, priority,
+                           timeout_ms, generation, 0, 0, 0, *reserved)
+
+
+def pack_request(data, request_id=0, length=None):
+    return PAIR.pack(request_id, len(data) if length is None else length) + data
+
+
+# Requests.
+NOP, CUDA_KERNEL, MEMORY_ALLOC, MEMORY_FREE, MEMORY_COPY, GET_DEVICE_INFO, SYNCHRONIZE = range(7)
+SESSION_OPEN, SESSION_CLOSE, SESSION_REQUEST = 0x2000, 0x2001, 0x2002
+STAGE_WRITE, STAGE_DROP = 0x2010, 0x2011
+MODULE_LOAD, MODULE_UNLOAD, MODULE_KERNEL, MODULE_GLOBAL = 0x2020, 0x2021, 0x2022, 0x2023
+ASYNC, HIGH_PRIORITY = 1, 2
+REQUEST_HEADER = struct.Struct('<8I')
+RESPONSE_HEADER = struct.Struct('<8I')
+
+
+def typed(opcode, params=(), data=b'', flags=0, version=PROTOCOL, reserved=(0, 0), offset=None, length=None,
+          param_count=None):
+    """A request; the data part goes to the first multiple of 8 behind the parameters."""
+    at = (32 + 4 * len(params) + 7) // 8 * 8 if data else 0
+    head = REQUEST_HEADER.pack(version, opcode, flags, len(params) if param_count is None else param_count,
+                               at if offset is None else offset, len(data) if length is None else length, *reserved)
+    body = head + struct.pack('<%dI' % len(params), *params)
+    return body + b'\0' * (at - len(body) if data else 0) + data
+
+
+def named(opcode, session, rest=b'', **kwargs):
+    """A request that names its session."""
+    return typed(opcode, data=struct.pack('<Q', session) + rest, **kwargs)
+
+
+def parse_response(error, raw):
+    """A response as docs/protocol.md has it; an empty one has no status."""
+    if not raw:
+        return Response(error, None, (), b'', raw)
+    version, status, count, offset, length, _, r0, r1 = RESPONSE_HEADER.unpack_from(raw)
+    if version != PROTOCOL or r0 or r1:
+        raise Violation('a response with a wrong version or reserved words')
+    results = struct.unpack_from('<%dI' % count, raw, 32)
+    if (length and (offset % 8 or offset < 32 + 4 * count)) or offset + length > len(raw) or (not length and offset):
+        raise Violation('a response whose data part is not inside')
+    return Response(error, status, results, raw[offset:offset + length], raw)
+
+
+class DeviceLink:
+    """One connection, the device's end. Sends what it is told to, right or wrong; checks what comes."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.sock.settimeout(TIMEOUT_S)
+        self.buffer = b''
+        self.seq = 0
+        self.attached = False
+        self.welcome = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self.sock.close()
+
+    def send(self, data):
+        try:
+            self.sock.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            raise Closed() from None
+
+    def send_with_fds(self, data, fds):
+        self.sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', fds))])
+
+    def _fill(self, size):
+        while len(self.buffer) < size:
+            try:
+                data, ancillary, flags, _ = self.sock.recvmsg(65536, socket.CMSG_SPACE(16 * 4))
+            except ConnectionResetError:
+                data, ancillary, flags = b'', [], 0
+            if ancillary or flags & socket.MSG_CTRUNC:
+                raise Violation('descriptors that nobody asked for')
+            if not data:
+                raise Closed()
+            self.buffer += data
+
+    def receive(self):
+        """The next message, checked (L1)."""
+        self._fill(HEADER.size)
+        magic, kind, fd_count, length, reserved, seq = HEADER.unpack_from(self.buffer)
+        if magic != MAGIC or fd_count or reserved:
+            raise Violation('a header with wrong magic, fd_count or reserved field')
+        if kind not in FROM_MEDIATOR:
+            raise Violation('message type %d from a mediator' % kind)
+        low, high = FROM_MEDIATOR[kind]
+        if not low <= length <= high:
+            raise Violation('message type %d with %d bytes' % (kind, length))
+        if (seq != 0) != (kind == RESPONSE):
+            raise Violation('message type %d with seq %d' % (kind, seq))
+        self._fill(HEADER.size + length)
+        payload = self.buffer[HEADER.size:HEADER.size + length]
+        self.buffer = self.buffer[HEADER.size + length:]
+        if kind in (REFUSE, RESPONSE) and PAIR.unpack_from(payload)[1] != length - 8:
+            raise Violation('inner length is not what is left of the message')
+        if kind in (WELCOME, UPDATE):
+            features, vm_id, pool, priority, zero = WELCOME_BODY.unpack(payload)
+            if zero or not 65 <= pool <= 90 or priority > 2 or not features & 1 or (kind == WELCOME) == self.attached:
+                raise Violation('WELCOME or UPDATE out of range or out of order')
+        if kind == RESPONSE and not self.attached:
+            raise Violation('RESPONSE before WELCOME')
+        return Message(kind, seq, payload)
+
+    def expect(self, kind):
+        message = self.receive()
+        if message.type != kind:
+            if message.type == REFUSE:
+                raise Refused(PAIR.unpack_from(message.payload)[0], message.payload[8:].decode())
+            raise Violation('expected type %d, got %d' % (kind, message.type))
+        return message
+
+    def attach(self, **hello):
+        self.send(pack(HELLO, pack_hello(**hello)))
+        features, vm_id, pool, priority, _ = WELCOME_BODY.unpack(self.expect(WELCOME).payload)
+        self.attached = True
+        self.welcome = Welcome(features, vm_id, chr(pool), priority)
+        return self.welcome
+
+    def expect_update(self):
+        features, vm_id, pool, priority, _ = WELCOME_BODY.unpack(self.expect(UPDATE).payload)
+        return Welcome(features, vm_id, chr(pool), priority)
+
+    def expect_closed(self):
+        """Nothing more comes but the end."""
+        try:
+            message = self.receive()
+        except Closed:
+            return
+        raise Violation('expected the end, got message type %d' % message.type)
+
+    def submit(self, data, request_id=0):
+        """Sends a request; returns its seq."""
+        self.seq += 1
+        self.send(pack(REQUEST, pack_request(data, request_id), seq=self.seq))
+        return self.seq
+
+    def response(self, seq):
+        message = self.expect(RESPONSE)
+        if message.seq != seq:
+            raise Violation('a response to %d, expected %d' % (message.seq, seq))
+        return parse_response(PAIR.unpack_from(message.payload)[0], message.payload[8:])
+
+    def ask(self, data, request_id=0):
+        return self.response(self.submit(data, request_id))
+
+    def cancel(self, seq):
+        self.send(pack(CANCEL, seq=seq))
+
+    def reset(self, generation=1):
+        self.send(pack(RESET, PAIR.pack(generation, 0)))
+
+
+class Listener:
+    """A device's socket: vm-<id>.sock in a folder."""
+
+    def __init__(self, folder, vm_id, name=None):
+        self.vm_id = vm_id
+        self.path = os.path.join(folder, name or 'vm-%d.sock' % vm_id)
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT_S)
+        self.sock.bind(self.path)
+        self.sock.listen(16)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def accept(self):
+        return DeviceLink(self.sock.accept()[0])
+
+    def close(self):
+        self.sock.close()
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+
+
+def connect(path):
+    """A local client: the same protocol on the mediator's own socket."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(TIMEOUT_S)
+    sock.connect(path)
+    return DeviceLink(sock)

@@ -79,7 +79,7 @@ bool bench_mediator_start(struct bench_mediator *mediator)
         fcntl(ready[1], F_SETFD, 0);
         const char *arguments[16] = {
             program,      "--watch",  mediator->directory, "--listen", mediator->socket_path,
-            "--ready-fd", ready_text, "--log-level",       "warning"};
+            "--ready-fd", ready_text, "--log-level",       "warn"};
         if (has_worker) {
             arguments[9] = "--worker";
             arguments[10] = worker;

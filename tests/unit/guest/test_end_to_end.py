@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guest's programs against a real mediator and real workers on this host, without a VM: over the mediator's own
+socket, and through the device model in vgpu-bench."""
+
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
+
+BUILD = os.environ["VGPU_BUILD"]
+SOURCE = os.environ["VGPU_SOURCE"]
+PTX = os.path.join(SOURCE, "tests", "fixtures", "ptx")
+PATIENCE_S = 120
+
+
+def built(*path):
+    return os.path.join(BUILD, *path)
+
+
+def words(line):
+    """key=value words of a line; a value in quotes may hold spaces."""
+    return {k: v.strip('"') for k, v in re.findall(r'([a-z_]+)=("[^"]*"|\S+)', line)}
+
+
+class Mediator:
+    """A mediator with a folder of its own; may be killed and started again."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="e2e-")
+        self.socket = os.path.join(self.folder, "mediator.socket")
+        self.log = open(os.path.join(self.folder, "log"), "w+b")
+        self.process = None
+        self.start()
+
+    def start(self):
+        ready, ready_write = os.pipe()
+        self.process = subprocess.Popen(
+            [built("src", "mediator", "vgpu-mediator"), "--watch", self.folder, "--listen", self.socket, "--worker",
+             built("src", "worker", "vgpu-worker"), "--ready-fd", str(ready_write)],
+            pass_fds=[ready_write], stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
+        os.close(ready_write)
+        try:
+            if not select.select([ready], [], [], PATIENCE_S)[0] or os.read(ready, 16).strip() != b"ready":
+                raise AssertionError("the mediator did not get ready:\n" + self.text())
+        finally:
+            os.close(ready)
+
+    def text(self):
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def workers(self):
+        """Pids of its workers."""
+        found = []
+        for task in os.listdir("/proc/%d/task" % self.process.pid):
+            with open("/proc/%d/task/%s/children" % (self.process.pid, task)) as children:
+                for pid in children.read().split():
+                    with open("/proc/%s/cmdline" % pid, "rb") as command:
+                        if b"--session" in command.read().split(b"\0"):
+                            found.append(int(pid))
+        return found
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def close(self):
+        self.process.terminate()
+        try:
+            self.process.wait(PATIENCE_S)
+        finally:
+            self.log.close()
+            shutil.rmtree(self.folder)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.mediator = Mediator()
+        self.addCleanup(self.mediator.close)
+        self.device = "local:" + self.mediator.socket
+
+    def run_program(self, *command, status=0):
+        """Runs a program to its end and returns its standard output."""
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                timeout=PATIENCE_S, text=True)
+        self.assertEqual(result.returncode, status,
+                         "%s\n%s\n%s\nmediator:\n%s" % (command, result.stdout, result.stderr, self.mediator.text()))
+        return result.stdout
+
+    def start_hold(self, *arguments):
+        """Starts t-hold and waits until it is at its stage."""
+        process = subprocess.Popen([built("tests", "vm", "guest", "t-hold"), *arguments, "--device", self.device],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(process.communicate)
+        self.addCleanup(lambda: process.poll() is None and process.kill())
+        line = process.stdout.readline()
+        self.assertTrue(line.startswith("STAGE "), line)
+        return process
+
+    def finish_hold(self, process):
+        """Lets it go on; (what it saw, how it recovered)."""
+        out, _ = process.communicate("\n", timeout=PATIENCE_S)
+        self.assertEqual(process.returncode, 0, out)
+        saw = [words(line) for line in out.splitlines() if line.startswith("SAW ")]
+        self.assertEqual(len(saw), 1, out)
+        return saw[0], out
+
+
+class Programs(Case):
+    def test_info(self):
+        """vgpu-info: all facts, in words and as JSON."""
+        facts = json.loads(self.run_program(built("src", "cli", "vgpu-info"), "--json", "--device", self.device))
+        self.assertEqual(facts["device"], self.device)
+        self.assertTrue(facts["attached"])
+        self.assertEqual(facts["gpu"]["backend"], "software")
+        self.assertGreater(facts["gpu"]["total_memory_bytes"], 0)
+        text = self.run_program(built("src", "cli", "vgpu-info"), "--device", self.device)
+        self.assertIn("backend       software", text)
+
+    def test_info_without_a_mediator(self):
+        """vgpu-info's exit statuses: 1 no device, 2 wrong arguments."""
+        info = built("src", "cli", "vgpu-info")
+        self.run_program(info, "--device", "local:/nonexistent", status=1)
+        self.run_program(info, "--device", "tape:0", status=2)
+        self.run_program(info, "--color", status=2)
+
+    def test_requests(self):
+        """P1 to P27: the malformed twins, straight to the mediator."""
+        out = self.run_program(built("tests", "vm", "guest", "t-requests"), "--device", self.device)
+        self.assertIn("verdict=ok", out)
+
+    def test_cuda(self):
+        """P19: vector add and both SGEMMs, of both compilers, checked in C."""
+        for compiler in ("nvcc", "clang"):
+            for kernel in ("sgemm_naive", "sgemm_tiled_16"):
+                out = self.run_program(
+                    built("tests", "vm", "guest", "t-cuda"), "--device", self.device, "--vector-add",
+                    os.path.join(PTX, "vector_add.%s.ptx" % compiler), "--count", "30001", "--sgemm",
+                    os.path.join(PTX, "sgemm.%s.ptx" % compiler), "--kernel", kernel, "--size", "64")
+                self.assertIn("verdict=ok", out)
+
+    def test_demo(self):
+        """The demo's last line is what tools/demo reads."""
+        out = self.run_program(built("src", "cli", "vgpu-demo"), "--device", self.device, "--count", "5000", "--size", "32", PTX)
+        result = words(out.splitlines()[-1])
+        self.assertEqual(result["verdict"], "ok")
+        self.assertEqual(result["backend"], "software")
+        self.assertEqual(int(result["bytes_to"]), 2 * 5000 * 4 + 2 * 32 * 32 * 4)
+
+    def test_no_session_is_left(self):
+        """L13: a client's workers end with its connection."""
+        self.test_demo()
+        for _ in range(500):
+            if not self.mediator.workers():
+                return
+            select.select([], [], [], 0.02)
+        self.fail("workers left: %s" % self.mediator.workers())
+
+
+class Faults(Case):
+    ptx = os.path.join(PTX, "control.nvcc.ptx")
+
+    def test_worker_killed(self):
+        """P16: before, during and after a request, a dead worker is status 719, for that session alone."""
+        for stage, cuda in (("before", "719"), ("busy", "719"), ("kernel", "719"), ("done", "0")):
+            with self.subTest(stage=stage):
+                process = self.start_hold(stage, "--ptx", self.ptx, "--recover", "60000")
+                workers = self.mediator.workers()
+                self.assertEqual(len(workers), 1)
+                os.kill(workers[0], signal.SIGKILL)
+                if stage == "busy":  # ends by itself
+                    out, _ = process.communicate(timeout=PATIENCE_S)
+                    saw = words([line for line in out.splitlines() if line.startswith("SAW ")][0])
+                else:
+                    saw, out = self.finish_hold(process)
+                self.assertEqual((saw["cuda"], saw["errno"]), (cuda, "0"), out)
+                self.assertEqual(saw["generation"], saw["generation_before"])
+                self.assertIn("\nRECOVERED ", out)
+
+    def test_mediator_killed(self):
+        """R14, P17: GENERATION moves, the session is gone, and a new mediator serves new ones."""
+        for stage in ("before", "busy", "kernel"):
+            with self.subTest(stage=stage):
+                process = self.start_hold(stage, "--ptx", self.ptx, "--recover", "60000")
+                self.mediator.kill()
+                self.mediator.start()
+                saw, out = self.finish_hold(process)
+                self.assertGreater(int(saw["generation"]), int(saw["generation_before"]), out)
+                self.assertTrue(saw["error_code"] == "3" or saw["cuda"] == "201" or saw["errno"] == "116", out)
+                self.assertIn("\nRECOVERED ", out)
+
+
+class Bench(Case):
+    def test_mailbox(self):
+        """vgpu-bench mailbox: figures that hang together, by the device model and by the socket."""
+        for transport in (["--transport", "device", "--mediator-dir", self.mediator.folder],
+                          ["--transport", "local", "--device", self.device]):
+            out = json.loads(self.run_program(built("src", "cli", "vgpu-bench"), "mailbox", "--json", "--count", "100", *transport))
+            nop = out["nop"]
+            self.assertEqual(nop["count"], 100)
+            self.assertTrue(0 < nop["min_us"] <= nop["median_us"] <= nop["p90_us"] <= nop["p99_us"] <= nop["max_us"])
+            for way in ("to_device", "from_device"):
+                self.assertEqual(out[way]["count"], 100)
+                self.assertGreater(out[way]["bytes_per_s"], 0)
+
+    def test_relay(self):
+        """vgpu-bench relay: both kinds of samples and their ratio; how large it is is not for a test to say."""
+        out = json.loads(self.run_program(built("src", "cli", "vgpu-bench"), "relay", "--json", "--count", "100"))
+        self.assertEqual(out["device"]["count"], 100)
+        self.assertEqual(out["relay"]["count"], 100)
+        self.assertAlmostEqual(out["ratio_of_medians"], out["device"]["median_us"] / out["relay"]["median_us"], delta=0.01)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

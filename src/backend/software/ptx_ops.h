@@ -8,6 +8,8 @@
 #ifndef VGPU_PTX_OPS_H
 #define VGPU_PTX_OPS_H
 
+/* Lists like these are indented deeper at every run of the formatter. */
+/* clang-format off */
 #define PTX_OPS_I6(X, n)    X(n##_U16) X(n##_S16) X(n##_U32) X(n##_S32) X(n##_U64) X(n##_S64)
 #define PTX_OPS_32_64(X, n) X(n##_32) X(n##_64)
 #define PTX_OPS_F(X, n)     X(n##_F32) X(n##_F64)
@@ -16,64 +18,70 @@
 #define PTX_OPS_INT(X)                                                                             \
     PTX_OPS_32_64(X, ADD)                                                                          \
     PTX_OPS_32_64(X, SUB)                                                                          \
-    PTX_OPS_32_64(X, MULLO) PTX_OPS_32_64(X, MADLO) PTX_OPS_I6(X, MULHI) PTX_OPS_I6(X, MADHI)      \
-        X(MULWIDE_U16) X(MULWIDE_S16) X(MULWIDE_U32) X(MULWIDE_S32) X(MADWIDE_U16) X(MADWIDE_S16)  \
-            X(MADWIDE_U32) X(MADWIDE_S32) X(ADDSAT_S32) X(SUBSAT_S32) X(MUL24LO_U32)               \
-                X(MUL24LO_S32) X(MUL24HI_U32) X(MUL24HI_S32) X(MAD24LO_U32) X(MAD24LO_S32)         \
-                    X(MAD24HI_U32) X(MAD24HI_S32) PTX_OPS_I6(X, DIV) PTX_OPS_I6(X, REM)            \
-                        PTX_OPS_I6(X, MIN) PTX_OPS_I6(X, MAX) X(ABS_S16) X(ABS_S32) X(ABS_S64)     \
-                            PTX_OPS_I6(X, SAD) PTX_OPS_32_64(X, NEG)
+    PTX_OPS_32_64(X, MULLO)                                                                        \
+    PTX_OPS_32_64(X, MADLO) PTX_OPS_I6(X, MULHI) PTX_OPS_I6(X, MADHI) X(MULWIDE_U16)               \
+    X(MULWIDE_S16) X(MULWIDE_U32) X(MULWIDE_S32) X(MADWIDE_U16) X(MADWIDE_S16) X(MADWIDE_U32)      \
+    X(MADWIDE_S32) X(ADDSAT_S32) X(SUBSAT_S32) X(MUL24LO_U32) X(MUL24LO_S32)                       \
+    X(MUL24HI_U32) X(MUL24HI_S32) X(MAD24LO_U32) X(MAD24LO_S32) X(MAD24HI_U32)                     \
+    X(MAD24HI_S32) PTX_OPS_I6(X, DIV) PTX_OPS_I6(X, REM) PTX_OPS_I6(X, MIN)                        \
+    PTX_OPS_I6(X, MAX) X(ABS_S16) X(ABS_S32) X(ABS_S64) PTX_OPS_I6(X, SAD)                         \
+    PTX_OPS_32_64(X, NEG)
 
 /* Bits and predicates, exec_bits.c */
 #define PTX_OPS_BITS(X)                                                                            \
     PTX_OPS_32_64(X, AND)                                                                          \
     PTX_OPS_32_64(X, OR)                                                                           \
-    PTX_OPS_32_64(X, XOR) PTX_OPS_32_64(X, NOT) X(CNOT_16) PTX_OPS_32_64(X, CNOT)                  \
-        PTX_OPS_32_64(X, SHL) PTX_OPS_I6(X, SHR) X(SHF_L_WRAP) X(SHF_L_CLAMP) X(SHF_R_WRAP)        \
-            X(SHF_R_CLAMP) X(BFE_U32) X(BFE_S32) X(BFE_U64) X(BFE_S64) PTX_OPS_32_64(X, BFI)       \
-                X(BFIND_U32) X(BFIND_S32) X(BFIND_U64) X(BFIND_S64) PTX_OPS_32_64(X, BREV)         \
-                    PTX_OPS_32_64(X, POPC) PTX_OPS_32_64(X, CLZ) X(PRMT) X(LOP3) X(DP4A) X(DP2A)   \
-                        PTX_OPS_32_64(X, ADDC) PTX_OPS_32_64(X, SUBC) PTX_OPS_32_64(X, MADCLO)     \
-                            X(MADCHI_U32) X(MADCHI_S32) X(MADCHI_U64) X(MADCHI_S64)                \
-                                PTX_OPS_32_64(X, MOV) X(PACK) X(UNPACK) PTX_OPS_32_64(X, SELP)     \
-                                    PTX_OPS_32_64(X, SLCT) X(PMOV) X(PAND) X(POR) X(PXOR) X(PNOT)
+    PTX_OPS_32_64(X, XOR)                                                                          \
+    PTX_OPS_32_64(X, NOT) X(CNOT_16) PTX_OPS_32_64(X, CNOT) PTX_OPS_32_64(X, SHL)                  \
+    PTX_OPS_I6(X, SHR) X(SHF_L_WRAP) X(SHF_L_CLAMP) X(SHF_R_WRAP) X(SHF_R_CLAMP) X(BFE_U32)        \
+    X(BFE_S32) X(BFE_U64) X(BFE_S64) PTX_OPS_32_64(X, BFI) X(BFIND_U32) X(BFIND_S32)               \
+    X(BFIND_U64) X(BFIND_S64) PTX_OPS_32_64(X, BREV) PTX_OPS_32_64(X, POPC)                        \
+    PTX_OPS_32_64(X, CLZ) X(PRMT) X(LOP3) X(DP4A) X(DP2A) PTX_OPS_32_64(X, ADDC)                   \
+    PTX_OPS_32_64(X, SUBC) PTX_OPS_32_64(X, MADCLO) X(MADCHI_U32)                                  \
+    X(MADCHI_S32) X(MADCHI_U64) X(MADCHI_S64) PTX_OPS_32_64(X, MOV)                                \
+    X(PACK) X(UNPACK) PTX_OPS_32_64(X, SELP) PTX_OPS_32_64(X, SLCT)                                \
+    X(PMOV) X(PAND) X(POR) X(PXOR) X(PNOT)
 
 /* Floating point and comparison, exec_float.c and exec_cmp.c */
 #define PTX_OPS_FLOAT(X)                                                                           \
     PTX_OPS_F(X, ADD)                                                                              \
     PTX_OPS_F(X, SUB)                                                                              \
-    PTX_OPS_F(X, MUL) PTX_OPS_F(X, FMA) PTX_OPS_F(X, DIV) PTX_OPS_F(X, SQRT) PTX_OPS_F(X, RCP)     \
-        PTX_OPS_F(X, RSQRT) PTX_OPS_F(X, MIN) PTX_OPS_F(X, MAX) PTX_OPS_F(X, ABS)                  \
-            PTX_OPS_F(X, NEG) PTX_OPS_F(X, COPYSIGN) PTX_OPS_F(X, TESTP) X(SIN_F32) X(COS_F32)     \
-                X(LG2_F32) X(EX2_F32) X(TANH_F32)
+    PTX_OPS_F(X, MUL)                                                                              \
+    PTX_OPS_F(X, FMA) PTX_OPS_F(X, DIV) PTX_OPS_F(X, SQRT) PTX_OPS_F(X, RCP) PTX_OPS_F(X, RSQRT)   \
+    PTX_OPS_F(X, MIN) PTX_OPS_F(X, MAX) PTX_OPS_F(X, ABS) PTX_OPS_F(X, NEG)                        \
+    PTX_OPS_F(X, COPYSIGN) PTX_OPS_F(X, TESTP) X(SIN_F32) X(COS_F32) X(LG2_F32) X(EX2_F32)         \
+    X(TANH_F32)
 #define PTX_OPS_CMP(X) PTX_OPS_I6(X, SETP) PTX_OPS_F(X, SETP) PTX_OPS_I6(X, SET) PTX_OPS_F(X, SET)
 
 /* Directed rounding, exec_round.c: sub is enum ptx_round */
 #define PTX_OPS_ROUND(X)                                                                           \
     PTX_OPS_F(X, RND_ADD)                                                                          \
     PTX_OPS_F(X, RND_SUB)                                                                          \
-    PTX_OPS_F(X, RND_MUL) PTX_OPS_F(X, RND_FMA) PTX_OPS_F(X, RND_DIV) PTX_OPS_F(X, RND_SQRT)       \
-        PTX_OPS_F(X, RND_RCP)
+    PTX_OPS_F(X, RND_MUL)                                                                          \
+    PTX_OPS_F(X, RND_FMA) PTX_OPS_F(X, RND_DIV) PTX_OPS_F(X, RND_SQRT) PTX_OPS_F(X, RND_RCP)
 
 /* Conversion, exec_cvt.c */
 #define PTX_OPS_CVT(X)                                                                             \
     X(CVT_32_U8)                                                                                   \
     X(CVT_32_S8)                                                                                   \
-    X(CVT_32_U16) X(CVT_32_S16) X(CVT_64_U8) X(CVT_64_S8) X(CVT_64_U16) X(CVT_64_S16)              \
-        X(CVT_64_U32) X(CVT_64_S32) X(CVT_32_U64) X(CVT_F32_S32) X(CVT_F32_U32) X(CVT_F64_S32)     \
-            X(CVT_F64_F32) X(CVT_F32_F64) X(CVT_ANY)
+    X(CVT_32_U16)                                                                                  \
+    X(CVT_32_S16) X(CVT_64_U8) X(CVT_64_S8) X(CVT_64_U16) X(CVT_64_S16) X(CVT_64_U32)              \
+    X(CVT_64_S32) X(CVT_32_U64) X(CVT_F32_S32) X(CVT_F32_U32) X(CVT_F64_S32) X(CVT_F64_F32)        \
+    X(CVT_F32_F64) X(CVT_ANY)
 
 /* Memory, exec_mem.c and exec_atom.c */
 #define PTX_OPS_LD(X, n)                                                                           \
     X(n##_U8_32)                                                                                   \
     X(n##_S8_32)                                                                                   \
-    X(n##_U16_32) X(n##_S16_32) X(n##_U32_32) X(n##_U8_64) X(n##_S8_64) X(n##_U16_64)              \
-        X(n##_S16_64) X(n##_U32_64) X(n##_S32_64) X(n##_U64_64)
+    X(n##_U16_32)                                                                                  \
+    X(n##_S16_32) X(n##_U32_32) X(n##_U8_64) X(n##_S8_64) X(n##_U16_64) X(n##_S16_64)              \
+    X(n##_U32_64) X(n##_S32_64) X(n##_U64_64)
 #define PTX_OPS_MEM(X)                                                                             \
     PTX_OPS_LD(X, LD)                                                                              \
     PTX_OPS_LD(X, LDP)                                                                             \
-    X(ST_8_32) X(ST_16_32) X(ST_32_32) X(ST_8_64) X(ST_16_64) X(ST_32_64) X(ST_64_64)              \
-        PTX_OPS_32_64(X, ATOM) X(ISSPACEP) X(FENCE) X(NOP)
+    X(ST_8_32)                                                                                     \
+    X(ST_16_32) X(ST_32_32) X(ST_8_64) X(ST_16_64) X(ST_32_64) X(ST_64_64) PTX_OPS_32_64(X, ATOM)  \
+    X(ISSPACEP) X(FENCE) X(NOP)
 
 /* Across lanes, exec_warp.c */
 #define PTX_OPS_WARP(X) X(VOTE) X(SHFL) PTX_OPS_32_64(X, MATCH) X(ACTIVEMASK) X(CLOCK)
@@ -82,6 +90,7 @@
     PTX_OPS_INT(X)                                                                                 \
     PTX_OPS_BITS(X)                                                                                \
     PTX_OPS_FLOAT(X) PTX_OPS_CMP(X) PTX_OPS_ROUND(X) PTX_OPS_CVT(X) PTX_OPS_MEM(X) PTX_OPS_WARP(X)
+/* clang-format on */
 
 enum ptx_op {
 #define PTX_OP_ENUM(n) PTX_OP_##n,

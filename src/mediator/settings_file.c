@@ -241,7 +241,7 @@ static int set_scheduler(struct reader *r, const char *key, const char *value)
 
 static int start_pool(struct reader *r, const char *argument)
 {
-    char letter;
+    char letter = 0; /* set below; an optimising gcc 12 does not see it */
     int rc = set_pool_letter(r, argument, &letter);
     if (rc)
         return rc;

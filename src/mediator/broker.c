@@ -116,8 +116,8 @@ static bool have_worker(struct vgpu_mediator *m, struct vgpu_tenant *t, struct v
     if (vgpu_worker_start(m, t, s->id, &s->worker, why)) {
         note_start_failure(t, now);
         vgpu_log(VGPU_LOG_ERROR, "worker-start-failed",
-                 "vm=%u session=0x%llx worker=%s reason=\"%s\"", t->vm_id, (unsigned long long)s->id,
-                 m->worker_path, why);
+                 "vm=%u session=0x%llx worker=%s reason=\"%s\"", t->vm_id,
+                 (unsigned long long)s->id, m->worker_path, why);
         answer_status(t, CUDA_ERROR_OPERATING_SYSTEM, why);
         return false;
     }

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Fetches Debian packages through a private apt configuration.
 
-Owns: reading the machine's own apt sources, deriving others from them (source packages, other suites), and downloading
-under .cache. Refuses to know what a package is for. Nothing under /etc is ever written, and no mirror is named here: the
-machine's own mirror and keyrings are used, whatever they are.
+Owns: reading the machine's own apt sources, deriving others from them (source packages, other
+suites), and downloading under .cache. Refuses to know what a package is for. Nothing under /etc is
+ever written, and no mirror is named here: the machine's own mirror and keyrings are used, whatever
+they are.
 """
 
 import glob
@@ -27,7 +28,8 @@ class Source:
         self.options = options  # [(deb822 name, value)], such as Signed-By
 
 
-# One-line options and their deb822 names; only what decides whether and how a repository may be used.
+# One-line options and their deb822 names; only what decides whether and how a repository may be
+# used.
 ONE_LINE_OPTIONS = {
     'signed-by': 'Signed-By',
     'trusted': 'Trusted',
@@ -71,10 +73,19 @@ def parse_deb822(text):
             continue
         if fields.get('enabled', 'yes').lower() in ('no', 'false', '0'):
             continue
-        options = [(label, fields[label.lower()]) for label in ONE_LINE_OPTIONS.values()
-                   if label.lower() in fields]
-        sources.append(Source(fields.get('uris', '').split(), fields.get('suites', '').split(),
-                              fields.get('components', '').split(), options))
+        options = [
+            (label, fields[label.lower()])
+            for label in ONE_LINE_OPTIONS.values()
+            if label.lower() in fields
+        ]
+        sources.append(
+            Source(
+                fields.get('uris', '').split(),
+                fields.get('suites', '').split(),
+                fields.get('components', '').split(),
+                options,
+            )
+        )
     return sources
 
 
@@ -109,17 +120,19 @@ def release_codename():
 
 
 def suite_of(suite, own):
-    """What follows the codename in a suite of the machine's own release: '', '-updates', ...; else None."""
+    """What follows the codename in a suite of the machine's own release: '', '-updates', ...; else
+    None.
+    """
     if suite == own or suite.startswith(own + '-'):
-        return suite[len(own):]
+        return suite[len(own) :]
     return None
 
 
 class Apt:
     """apt with its own lists, cache and sources for the suites of one codename.
 
-    `suite` is a codename ('bookworm') or one suite ('bookworm-backports'); a codename takes its updates and security
-    suites with it where the machine has them for its own release.
+    `suite` is a codename ('bookworm') or one suite ('bookworm-backports'); a codename takes its
+    updates and security suites with it where the machine has them for its own release.
     """
 
     def __init__(self, directory, suite):
@@ -141,13 +154,19 @@ class Apt:
             if suites:
                 wanted.append(Source(source.uris, suites, source.components, source.options))
         if not wanted:
-            raise AptError('no apt source of this machine carries %s: add one to /etc/apt/sources.list' % own)
+            raise AptError(
+                'no apt source of this machine carries %s: add one to /etc/apt/sources.list' % own
+            )
         for sub in ('parts', 'lists/partial', 'cache/archives/partial'):
             os.makedirs(os.path.join(self.directory, sub), exist_ok=True)
-        with open(os.path.join(self.directory, 'parts', 'vgpu.sources'), 'w', encoding='utf-8') as out:
+        with open(
+            os.path.join(self.directory, 'parts', 'vgpu.sources'), 'w', encoding='utf-8'
+        ) as out:
             for source in wanted:
-                out.write('Types: deb deb-src\nURIs: %s\nSuites: %s\n' %
-                          (' '.join(source.uris), ' '.join(source.suites)))
+                out.write(
+                    'Types: deb deb-src\nURIs: %s\nSuites: %s\n'
+                    % (' '.join(source.uris), ' '.join(source.suites))
+                )
                 if source.components:
                     out.write('Components: %s\n' % ' '.join(source.components))
                 for name, value in source.options:
@@ -167,25 +186,41 @@ class Apt:
 
     def run(self, args, cwd=None):
         """Run an apt command; its standard output, or an AptError with what it said."""
-        env = dict(os.environ, APT_CONFIG=os.path.join(self.directory, 'apt.conf'), LC_ALL='C.UTF-8')
-        result = subprocess.run(args, cwd=cwd, env=env, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+        env = dict(
+            os.environ, APT_CONFIG=os.path.join(self.directory, 'apt.conf'), LC_ALL='C.UTF-8'
+        )
+        result = subprocess.run(
+            args,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+        )
         if result.returncode != 0:
-            said = [line for line in result.stderr.splitlines() if line.startswith(('E:', 'W:', 'Err:'))]
-            raise AptError('%s failed: %s' % (' '.join(args), ' '.join(said) or result.stderr.strip()))
+            said = [
+                line for line in result.stderr.splitlines() if line.startswith(('E:', 'W:', 'Err:'))
+            ]
+            raise AptError(
+                '%s failed: %s' % (' '.join(args), ' '.join(said) or result.stderr.strip())
+            )
         return result.stdout
 
     def update(self):
         """Fetch the lists, once per process."""
         if not self.updated:
             self.write_config()
-            # A suite may have no security or updates part any more; what is wanted is checked for afterwards.
+            # A suite may have no security or updates part any more; what is wanted is checked for
+            # afterwards.
             try:
                 self.run(['apt-get', 'update', '-qq'])
             except AptError as error:
                 if not glob.glob(os.path.join(self.directory, 'lists', '*_Sources*')):
-                    raise AptError('cannot read the package lists of %s (is the network up?): %s' %
-                                   (self.suite, error))
+                    raise AptError(
+                        'cannot read the package lists of %s (is the network up?): %s'
+                        % (self.suite, error)
+                    )
             self.updated = True
 
     def source_version(self, package):
@@ -198,7 +233,10 @@ class Apt:
         versions = re.findall(r'^Version: (\S+)', text, re.MULTILINE)
         best = None
         for version in versions:
-            if best is None or subprocess.call(['dpkg', '--compare-versions', version, 'gt', best]) == 0:
+            if (
+                best is None
+                or subprocess.call(['dpkg', '--compare-versions', version, 'gt', best]) == 0
+            ):
                 best = version
         return best
 
@@ -211,7 +249,9 @@ class Apt:
         self.run(['apt-get', 'source', '-qq', '%s=%s' % (package, version)], cwd=work)
         trees = [e.path for e in os.scandir(work) if e.is_dir()]
         if len(trees) != 1:
-            raise AptError('source package %s %s unpacked into %d folders' % (package, version, len(trees)))
+            raise AptError(
+                'source package %s %s unpacked into %d folders' % (package, version, len(trees))
+            )
         shutil.rmtree(target, ignore_errors=True)
         os.rename(trees[0], target)
         shutil.rmtree(work)

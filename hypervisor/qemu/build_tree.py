@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Puts the vgpu-stub device into a QEMU source tree.
 
-Owns: which of our files go where in the tree, and the three lines QEMU's build needs to hear of them. The lines go in by
-looking for the place, not by a context diff, so one script serves every QEMU from 5.2 on. Refuses to know how the tree got
-there or how it is built.
+Owns: which of our files go where in the tree, and the three lines QEMU's build needs to hear of
+them. The lines go in by looking for the place, not by a context diff, so one script serves every
+QEMU from 5.2 on. Refuses to know how the tree got there or how it is built.
 
     hw/vgpu/vgpu-stub.c, vgpu-compat.h, trace-events    from hypervisor/qemu/
     hw/vgpu/src/device/*.[ch]                           from src/device/
@@ -30,7 +30,8 @@ config VGPU_STUB
 TRACE_H = '#include "trace/trace-hw_vgpu.h"\n'
 
 MESON = '''# Written by hypervisor/qemu/build of vgpu.
-vgpu_include = declare_dependency(include_directories: include_directories('include', 'src', 'src/device'))
+vgpu_include = declare_dependency(
+  include_directories: include_directories('include', 'src', 'src/device'))
 %(set)s.add(when: 'CONFIG_VGPU_STUB', if_true: [vgpu_include, files(
 %(files)s
 )])
@@ -56,7 +57,9 @@ def write_if_changed(path, text):
 
 
 def device_sources(root, allow_missing=False):
-    """Our files as {path below hw/vgpu: text}; includes the glue, the device model and the contracts."""
+    """Our files as {path below hw/vgpu: text}; includes the glue, the device model and the
+    contracts.
+    """
     here = os.path.join(root, 'hypervisor', 'qemu')
     files = {}
     for name in ('vgpu-stub.c', 'vgpu-compat.h', 'trace-events'):
@@ -65,10 +68,14 @@ def device_sources(root, allow_missing=False):
             files[name] = read(path)
         elif not allow_missing:
             raise TreeError('%s is missing: this checkout is not whole' % path)
-    for folder, target, patterns in (('src/device', 'src/device', ('*.c', '*.h')),
-                                     ('include/vgpu', 'include/vgpu', ('*.h',))):
+    for folder, target, patterns in (
+        ('src/device', 'src/device', ('*.c', '*.h')),
+        ('include/vgpu', 'include/vgpu', ('*.h',)),
+    ):
         for pattern in patterns:
-            for path in sorted(glob.glob(os.path.join(glob.escape(os.path.join(root, folder)), pattern))):
+            for path in sorted(
+                glob.glob(os.path.join(glob.escape(os.path.join(root, folder)), pattern))
+            ):
                 files['%s/%s' % (target, os.path.basename(path))] = read(path)
     return files
 
@@ -80,13 +87,19 @@ def insert_line(path, anchor, line):
         return
     match = re.search(r'^([ \t]*)' + anchor + r'$', text, re.MULTILINE)
     if not match:
-        raise TreeError('%s has no line like %s: this QEMU is laid out in a way that the script does not know' %
-                        (path, anchor))
-    write_if_changed(path, text[:match.start()] + match.group(1) + line + '\n' + text[match.start():])
+        raise TreeError(
+            '%s has no line like %s: this QEMU is laid out in a way that the script does not know'
+            % (path, anchor)
+        )
+    write_if_changed(
+        path, text[: match.start()] + match.group(1) + line + '\n' + text[match.start() :]
+    )
 
 
 def insert(tree, root, allow_missing=False):
-    """Install or refresh the device in a QEMU tree. Files of ours that are gone from the checkout go from the tree."""
+    """Install or refresh the device in a QEMU tree. Files of ours that are gone from the checkout
+    go from the tree.
+    """
     files = device_sources(root, allow_missing)
     whole = 'vgpu-stub.c' in files
     target = os.path.join(tree, 'hw', 'vgpu')
@@ -111,16 +124,22 @@ def insert(tree, root, allow_missing=False):
             if os.path.relpath(path, target) not in files:
                 os.unlink(path)
     insert_line(os.path.join(tree, 'hw', 'meson.build'), r"subdir\('virtio'\)", "subdir('vgpu')")
-    insert_line(os.path.join(tree, 'hw', 'Kconfig'), r'source virtio/Kconfig', 'source vgpu/Kconfig')
+    insert_line(
+        os.path.join(tree, 'hw', 'Kconfig'), r'source virtio/Kconfig', 'source vgpu/Kconfig'
+    )
     insert_line(os.path.join(tree, 'meson.build'), r"'hw/virtio',", "'hw/vgpu',")
 
 
 def kconfig_symbols(tree):
-    """Every symbol the tree's Kconfig files define; QEMU refuses a configuration that names another."""
+    """Every symbol the tree's Kconfig files define; QEMU refuses a configuration that names
+    another.
+    """
     symbols = set()
     for directory, folders, names in os.walk(tree):
         folders[:] = [f for f in folders if f not in ('build', 'roms', 'tests', 'docs', '.git')]
         for name in names:
             if name.startswith('Kconfig'):
-                symbols.update(re.findall(r'^config (\w+)', read(os.path.join(directory, name)), re.MULTILINE))
+                symbols.update(
+                    re.findall(r'^config (\w+)', read(os.path.join(directory, name)), re.MULTILINE)
+                )
     return symbols

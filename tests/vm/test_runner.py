@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tests of tools/vgpu-vm itself: each test names the promise of docs/vm-runner.md that it checks."""
+"""Tests of tools/vgpu-vm itself: each test names the promise of docs/vm-runner.md that it checks.
+"""
 
 import json
 import os
@@ -18,7 +19,8 @@ from vmlib import RUNNER, VMError, VMTestCase, VMTimeout, wait_for  # noqa: E402
 
 from vgpu_vm import accel, channel, initramfs, kernel, paths  # noqa: E402
 
-# Stands in for vgpu-mediator where the runner's half of the contract is tested: the command line, readiness, the end.
+# Stands in for vgpu-mediator where the runner's half of the contract is tested: the command line,
+# readiness, the end.
 MEDIATOR = '''#!%s -I
 import json, os, signal, sys, time
 args = sys.argv[1:]
@@ -26,7 +28,8 @@ json.dump(args, open(os.environ['VT_RECORD'], 'w'))
 print('stand-in mediator speaks', flush=True)
 if os.environ.get('VT_MODE') == 'refuse':
     sys.exit(4)
-signal.signal(signal.SIGTERM, lambda *_: os._exit(3 if os.environ.get('VT_MODE') == 'bad end' else 0))
+end = 3 if os.environ.get('VT_MODE') == 'bad end' else 0
+signal.signal(signal.SIGTERM, lambda *_: os._exit(end))
 os.write(int(args[args.index('--ready-fd') + 1]), b'ready\\n')
 while True:
     time.sleep(3600)
@@ -37,19 +40,29 @@ class RunnerCase(VMTestCase):
     def run_vm(self, *args, device=False, input=None, **env):
         """Run tools/vgpu-vm to its end; (status, stdout, stderr)."""
         command = [RUNNER, '--accel', 'tcg'] + ([] if device else ['--no-device']) + list(args)
-        result = subprocess.run(command, input=input, stdin=None if input is not None else subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300, env=dict(os.environ, **env))
+        result = subprocess.run(
+            command,
+            input=input,
+            stdin=None if input is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=300,
+            env=dict(os.environ, **env),
+        )
         return result.returncode, result.stdout, result.stderr.decode('utf-8', 'replace')
 
     def start_vm(self, *args, device=False):
         """Start tools/vgpu-vm; a Popen whose pipes and process are gone when the test ends."""
         command = [RUNNER, '--accel', 'tcg'] + ([] if device else ['--no-device']) + list(args)
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
 
         def end():
             if process.poll() is None:
                 process.kill()
             process.communicate()
+
         self.addCleanup(end)
         return process
 
@@ -60,7 +73,9 @@ class Status(RunnerCase):
     def test_exit_status_passes_through(self):
         for status in (0, 1, 77):
             with self.subTest(status=status):
-                self.assertEqual(self.run_vm('--', 'sh', '-c', 'exit %d' % status), (status, b'', ''))
+                self.assertEqual(
+                    self.run_vm('--', 'sh', '-c', 'exit %d' % status), (status, b'', '')
+                )
 
     def test_death_by_signal_is_128_plus_n(self):
         self.assertEqual(self.run_vm('--', 'sh', '-c', 'kill -9 $$')[0], 137)
@@ -78,7 +93,9 @@ class Status(RunnerCase):
         self.assertEqual(status, 125, err)
 
     def test_timeout_is_124(self):
-        status, out, err = self.run_vm('--timeout', '15', '--', 'sh', '-c', 'echo before; sleep 1000')
+        status, out, err = self.run_vm(
+            '--timeout', '15', '--', 'sh', '-c', 'echo before; sleep 1000'
+        )
         self.assertEqual((status, out), (124, b'before\n'), err)
         self.assertIn('time is up', err)
 
@@ -90,61 +107,106 @@ class Status(RunnerCase):
 
 
 class Streams(RunnerCase):
-    """Standard streams are carried byte for byte, apart from each other and from the kernel's console."""
+    """Standard streams are carried byte for byte, apart from each other and from the kernel's
+    console.
+    """
 
     def test_all_bytes_arrive_exactly(self):
-        data = bytes(range(256)) * 256 + random.Random(1).randbytes(100000) if hasattr(random, 'randbytes') else \
-            bytes(range(256)) * 600
-        status, out, err = self.run_vm('--copy', self.write('data', data), '--', 'cat', os.path.join(self.files, 'data'))
+        data = (
+            bytes(range(256)) * 256 + random.Random(1).randbytes(100000)
+            if hasattr(random, 'randbytes')
+            else bytes(range(256)) * 600
+        )
+        status, out, err = self.run_vm(
+            '--copy', self.write('data', data), '--', 'cat', os.path.join(self.files, 'data')
+        )
         self.assertEqual((status, err), (0, ''))
         self.assertEqual(out, data)
 
     def test_stderr_is_apart(self):
-        self.assertEqual(self.run_vm('--', 'sh', '-c', 'echo out; echo err >&2; printf "no newline"'),
-                         (0, b'out\nno newline', 'err\n'))
+        self.assertEqual(
+            self.run_vm('--', 'sh', '-c', 'echo out; echo err >&2; printf "no newline"'),
+            (0, b'out\nno newline', 'err\n'),
+        )
 
     def test_stdin_is_passed_on_if_asked_for(self):
         data = bytes(range(256)) * 100
         self.assertEqual(self.run_vm('--stdin', '--', 'cat', input=data), (0, data, ''))
 
     def test_stdin_is_empty_otherwise(self):
-        self.assertEqual(self.run_vm('--', 'sh', '-c', 'cat; echo end', input=b'not for you'), (0, b'end\n', ''))
+        self.assertEqual(
+            self.run_vm('--', 'sh', '-c', 'cat; echo end', input=b'not for you'), (0, b'end\n', '')
+        )
 
     def test_program_that_does_not_read_its_input(self):
         self.assertEqual(self.run_vm('--stdin', '--', 'true', input=b'x' * 300000), (0, b'', ''))
 
     def test_output_of_what_the_program_left_running_does_not_keep_the_vm(self):
-        self.assertEqual(self.run_vm('--', 'sh', '-c', 'sleep 1000 & echo done'), (0, b'done\n', ''))
+        self.assertEqual(
+            self.run_vm('--', 'sh', '-c', 'sleep 1000 & echo done'), (0, b'done\n', '')
+        )
 
 
 class Inside(RunnerCase):
     """What the program finds in the VM."""
 
     def test_arguments_arrive_as_they_are(self):
-        show = self.compile('show', '#include <stdio.h>\nint main(int c, char **v) {'
-                                    'for (int i = 1; i < c; i++) printf("[%s]", v[i]); return 0; }')
+        show = self.compile(
+            'show',
+            '#include <stdio.h>\nint main(int c, char **v) {'
+            'for (int i = 1; i < c; i++) printf("[%s]", v[i]); return 0; }',
+        )
         arguments = ['a b', '', '$HOME', "'\"", '-x', '--', '\n', 'ümlaut', b'\xff\xfe']
         expected = b''.join(b'[' + os.fsencode(a) + b']' for a in arguments)
         self.assertEqual(self.run_vm('--', show, *arguments), (0, expected, ''))
 
     def test_files_programs_and_libraries_are_at_their_paths(self):
-        library = self.compile('libanswer.so', 'int answer(void) { return 42; }', '-shared', '-fPIC')
+        library = self.compile(
+            'libanswer.so', 'int answer(void) { return 42; }', '-shared', '-fPIC'
+        )
         program = os.path.join(self.files, 'ask')
         source = self.write('ask.c', 'int answer(void);\nint main(void) { return answer(); }')
-        subprocess.run(['cc', '-o', program, source, library, '-Wl,-rpath,' + self.files], check=True)
+        subprocess.run(
+            ['cc', '-o', program, source, library, '-Wl,-rpath,' + self.files], check=True
+        )
         data = self.write('data file', 'content', 0o600)
         link = os.path.join(self.files, 'link')
         os.symlink('data file', link)
         self.assertEqual(self.run_vm('--', program)[0], 42)
-        self.assertEqual(self.run_vm('--copy', data, '--copy', link, '--', 'sh', '-c', 'cat "$1" "$2"; stat -c %a "$1"', 'sh', data, link),
-                         (0, b'contentcontent600\n', ''))
+        self.assertEqual(
+            self.run_vm(
+                '--copy',
+                data,
+                '--copy',
+                link,
+                '--',
+                'sh',
+                '-c',
+                'cat "$1" "$2"; stat -c %a "$1"',
+                'sh',
+                data,
+                link,
+            ),
+            (0, b'contentcontent600\n', ''),
+        )
 
     def test_environment_and_folder(self):
-        status, out, err = self.run_vm('--env', 'A=b c', '--env', 'EMPTY=', '--', 'sh', '-c', 'echo "$A|${EMPTY-unset}|$(id -u)"; pwd')
+        status, out, err = self.run_vm(
+            '--env',
+            'A=b c',
+            '--env',
+            'EMPTY=',
+            '--',
+            'sh',
+            '-c',
+            'echo "$A|${EMPTY-unset}|$(id -u)"; pwd',
+        )
         self.assertEqual((status, out.decode(), err), (0, 'b c||0\n%s\n' % os.getcwd(), ''))
 
     def test_memory_and_processors(self):
-        status, out, _ = self.run_vm('--mem', '1024', '--cpus', '2', '--', 'sh', '-c', 'nproc; grep MemTotal /proc/meminfo')
+        status, out, _ = self.run_vm(
+            '--mem', '1024', '--cpus', '2', '--', 'sh', '-c', 'nproc; grep MemTotal /proc/meminfo'
+        )
         self.assertEqual(status, 0)
         lines = out.decode().split('\n')
         self.assertEqual(lines[0], '2')
@@ -155,13 +217,24 @@ class Inside(RunnerCase):
         self.assertEqual(self.run_vm('--', script), (0, b'3\n', ''))
 
     def test_device_has_the_properties_asked_for(self):
-        status, out, err = self.run_vm('--mediator', self.files, '--vm-id', '7', '--', 'sh', '-c',
-                                       'cat /sys/bus/pci/devices/*/class', device=True)
+        status, out, err = self.run_vm(
+            '--mediator',
+            self.files,
+            '--vm-id',
+            '7',
+            '--',
+            'sh',
+            '-c',
+            'cat /sys/bus/pci/devices/*/class',
+            device=True,
+        )
         self.assertEqual(status, 0, err)
         self.assertIn(b'0x120000', out)
 
     def test_no_device_if_asked_for(self):
-        self.assertNotIn(b'0x120000', self.run_vm('--', 'sh', '-c', 'cat /sys/bus/pci/devices/*/class')[1])
+        self.assertNotIn(
+            b'0x120000', self.run_vm('--', 'sh', '-c', 'cat /sys/bus/pci/devices/*/class')[1]
+        )
 
 
 class Refusals(RunnerCase):
@@ -187,7 +260,9 @@ class Refusals(RunnerCase):
 
     def test_missing_library(self):
         library = self.compile('libgone.so', 'int answer(void) { return 42; }', '-shared', '-fPIC')
-        program = self.compile('ask', 'int answer(void);\nint main(void) { return answer(); }', library)
+        program = self.compile(
+            'ask', 'int answer(void);\nint main(void) { return answer(); }', library
+        )
         os.unlink(library)
         self.refused('libgone.so', '--', program)
 
@@ -216,7 +291,16 @@ class Refusals(RunnerCase):
             first.start(wait=False)
             socket = os.path.join(self.files, 'vm-5.sock')
             wait_for(lambda: os.path.exists(socket), what=socket)
-            self.refused('running already', '--mediator', self.files, '--vm-id', '5', '--', 'true', device=True)
+            self.refused(
+                'running already',
+                '--mediator',
+                self.files,
+                '--vm-id',
+                '5',
+                '--',
+                'true',
+                device=True,
+            )
             self.assertTrue(os.path.exists(socket))
 
 
@@ -228,8 +312,17 @@ class Ends(RunnerCase):
         self.assertEqual(line, wanted)
 
     def test_kill_9_of_the_runner(self):
-        process = self.start_vm('--mediator', self.files, '--qmp', os.path.join(self.files, 'qmp'), '--', 'sh', '-c',
-                                'echo up; sleep 1000', device=True)
+        process = self.start_vm(
+            '--mediator',
+            self.files,
+            '--qmp',
+            os.path.join(self.files, 'qmp'),
+            '--',
+            'sh',
+            '-c',
+            'echo up; sleep 1000',
+            device=True,
+        )
         self.wait_output(process, b'up\n')
         self.assertTrue(any(b'qemu' in command for _, command in self.related()))
         process.kill()
@@ -258,14 +351,21 @@ class Ends(RunnerCase):
     def test_signals_are_passed_on(self):
         for number in (signal.SIGTERM, signal.SIGINT):
             with self.subTest(number=number):
-                process = self.start_vm('--', 'sh', '-c', 'trap "echo got it; exit 9" TERM INT; echo up; while :; do sleep 1; done')
+                process = self.start_vm(
+                    '--',
+                    'sh',
+                    '-c',
+                    'trap "echo got it; exit 9" TERM INT; echo up; while :; do sleep 1; done',
+                )
                 self.wait_output(process, b'up\n')
                 process.send_signal(number)
                 out, err = process.communicate(timeout=120)
                 self.assertEqual((process.returncode, out), (9, b'got it\n'), err)
 
     def test_signal_that_the_program_ignores(self):
-        process = self.start_vm('--', 'sh', '-c', 'trap "" TERM; echo up; while :; do sleep 1; done')
+        process = self.start_vm(
+            '--', 'sh', '-c', 'trap "" TERM; echo up; while :; do sleep 1; done'
+        )
         self.wait_output(process, b'up\n')
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=120)
@@ -291,8 +391,16 @@ class PrivateMediator(RunnerCase):
 
     def run_with(self, mode, *args):
         self.record = os.path.join(self.files, 'record')
-        return self.run_vm(*args, '--', 'true', device=True, VGPU_MEDIATOR=self.write('mediator', MEDIATOR, 0o755),
-                           VT_RECORD=self.record, VT_MODE=mode, VGPU_WORKER='/bin/true')
+        return self.run_vm(
+            *args,
+            '--',
+            'true',
+            device=True,
+            VGPU_MEDIATOR=self.write('mediator', MEDIATOR, 0o755),
+            VT_RECORD=self.record,
+            VT_MODE=mode,
+            VGPU_WORKER='/bin/true',
+        )
 
     def test_command_line(self):
         config = self.write('config', '')
@@ -330,11 +438,24 @@ class Acceleration(VMTestCase):
     def with_fake(self, kvm_does):
         """An environment in which QEMU does as told when asked for KVM, and /dev/kvm seems fine."""
         self.counter = os.path.join(self.files, 'tries')
-        fake = self.write('qemu', '#!/bin/sh\ncase "$*" in *"-accel kvm"*) echo >> %s; %s;; esac\nexec %s "$@"\n' %
-                          (self.counter, kvm_does, self.real), 0o755)
-        for patch in (mock.patch.dict(os.environ, {'VGPU_QEMU': fake, 'VGPU_CACHE': os.path.join(self.files, 'cache'), 'VGPU_VM_ACCEL': 'auto'}),
-                      mock.patch.object(accel, 'kvm_opens', lambda device: None),
-                      mock.patch.object(accel, 'TRIAL_S', 2)):
+        fake = self.write(
+            'qemu',
+            '#!/bin/sh\ncase "$*" in *"-accel kvm"*) echo >> %s; %s;; esac\nexec %s "$@"\n'
+            % (self.counter, kvm_does, self.real),
+            0o755,
+        )
+        for patch in (
+            mock.patch.dict(
+                os.environ,
+                {
+                    'VGPU_QEMU': fake,
+                    'VGPU_CACHE': os.path.join(self.files, 'cache'),
+                    'VGPU_VM_ACCEL': 'auto',
+                },
+            ),
+            mock.patch.object(accel, 'kvm_opens', lambda device: None),
+            mock.patch.object(accel, 'TRIAL_S', 2),
+        ):
             patch.start()
             self.addCleanup(patch.stop)
 
@@ -375,7 +496,10 @@ class Library(VMTestCase):
     """What the VM class offers to tests."""
 
     def test_dialogue(self):
-        with self.vm(['sh', '-c', 'echo ready; read a; echo "got $a"; read b || echo end; exit 4'], device=False) as vm:
+        with self.vm(
+            ['sh', '-c', 'echo ready; read a; echo "got $a"; read b || echo end; exit 4'],
+            device=False,
+        ) as vm:
             vm.start()
             vm.wait_line(rb'^ready$')
             vm.send(b'word\n')
@@ -408,7 +532,9 @@ class Library(VMTestCase):
                 vm.qmp.command('device_del', id='none')
 
     def test_reset(self):
-        with self.vm(['sh', '-c', 'echo up; read a; echo "got $a"'], device=False, reboot=True) as vm:
+        with self.vm(
+            ['sh', '-c', 'echo up; read a; echo "got $a"'], device=False, reboot=True
+        ) as vm:
             vm.start()
             vm.wait_line(b'up')
             vm.system_reset()
@@ -419,14 +545,23 @@ class Library(VMTestCase):
             self.assertEqual((vm.wait(), vm.boots), (0, 2))
 
     def test_panic_with_reboot(self):
-        with self.vm(['sh', '-c', 'echo c > /proc/sysrq-trigger; sleep 1000'], device=False, reboot=True) as vm:
+        with self.vm(
+            ['sh', '-c', 'echo c > /proc/sysrq-trigger; sleep 1000'], device=False, reboot=True
+        ) as vm:
             vm.start()
             with self.assertRaisesRegex(VMError, 'panicked'):
                 vm.wait(120)
 
     def test_unplug(self):
-        with self.vm(['sh', '-c', 'cat /sys/bus/pci/devices/*/class; echo up; read a; cat /sys/bus/pci/devices/*/class'],
-                     mediator=self.files, root_port=True) as vm:
+        with self.vm(
+            [
+                'sh',
+                '-c',
+                'show() { cat /sys/bus/pci/devices/*/class; }; show; echo up; read a; show',
+            ],
+            mediator=self.files,
+            root_port=True,
+        ) as vm:
             vm.start()
             vm.wait_line(b'up')
             self.assertIn(b'0x120000', vm.stdout)
@@ -448,8 +583,9 @@ class Library(VMTestCase):
                 vm.wait()
 
     def test_two_at_once(self):
-        with self.vm(['sh', '-c', 'read a; echo $a'], mediator=self.files, vm_id=1) as one, \
-                self.vm(['sh', '-c', 'read a; echo $a'], mediator=self.files, vm_id=2) as two:
+        with self.vm(['sh', '-c', 'read a; echo $a'], mediator=self.files, vm_id=1) as one, self.vm(
+            ['sh', '-c', 'read a; echo $a'], mediator=self.files, vm_id=2
+        ) as two:
             one.start()
             two.start()
             one.send(b'first\n')
@@ -468,12 +604,16 @@ class Pieces(unittest.TestCase):
             decoder = channel.Decoder()
             got = []
             for i in range(0, len(wire), step):
-                got += decoder.feed(wire[i:i + step])
+                got += decoder.feed(wire[i : i + step])
             self.assertEqual(got, frames)
         decoder = channel.Decoder()
         cut = channel.encode(b'O', b'cut short by a reset')[:-9]
-        self.assertEqual(decoder.feed(b'boot noise' + cut + channel.encode(b'H', b'1')), [(b'H', b'1')])
-        self.assertEqual(channel.Decoder().feed(channel.encode(b'O', b'abc').replace(b'b', b'c')), [])
+        self.assertEqual(
+            decoder.feed(b'boot noise' + cut + channel.encode(b'H', b'1')), [(b'H', b'1')]
+        )
+        self.assertEqual(
+            channel.Decoder().feed(channel.encode(b'O', b'abc').replace(b'b', b'c')), []
+        )
 
     def test_archive_is_a_newc_archive(self):
         archive = initramfs.Archive()

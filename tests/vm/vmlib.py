@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the VM tests share: the runner's VM class, and a test case that fails when anything is left behind.
+"""What the VM tests share: the runner's VM class, and a test case that fails when anything is left
+behind.
 
-Owns: finding the programs under test, and the leak check. Refuses to know what is tested. `from vmlib import *`.
+Owns: finding the programs under test, and the leak check. Refuses to know what is tested. `from
+vmlib import *`.
 """
 
 import ctypes
@@ -14,21 +16,40 @@ import tempfile
 import time
 import unittest
 
-SOURCE = os.environ.get('VGPU_SOURCE') or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SOURCE = os.environ.get('VGPU_SOURCE') or os.path.dirname(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+)
 RUNNER = os.path.join(SOURCE, 'tools', 'vgpu-vm')
 sys.path.insert(0, os.path.join(SOURCE, 'tools'))
 
 from vgpu_vm import VM, Mediator, SetupError, VMError, VMTimeout  # noqa: E402
 
-__all__ = ['VM', 'Mediator', 'SetupError', 'VMError', 'VMTimeout', 'VMTestCase', 'RUNNER', 'SOURCE', 'guest_program',
-           'wait_for', 'main']
+__all__ = [
+    'VM',
+    'Mediator',
+    'SetupError',
+    'VMError',
+    'VMTimeout',
+    'VMTestCase',
+    'RUNNER',
+    'SOURCE',
+    'guest_program',
+    'wait_for',
+    'main',
+]
 
 PR_SET_CHILD_SUBREAPER = 36
 
 
 def guest_program(path):
-    """A program to run in a VM, by its path in the build folder ($VGPU_GUEST_BUILD, else $VGPU_BUILD, else build)."""
-    build = os.environ.get('VGPU_GUEST_BUILD') or os.environ.get('VGPU_BUILD') or os.path.join(SOURCE, 'build')
+    """A program to run in a VM, by its path in the build folder ($VGPU_GUEST_BUILD, else
+    $VGPU_BUILD, else build).
+    """
+    build = (
+        os.environ.get('VGPU_GUEST_BUILD')
+        or os.environ.get('VGPU_BUILD')
+        or os.path.join(SOURCE, 'build')
+    )
     return os.path.join(build, path)
 
 
@@ -85,7 +106,8 @@ def descriptors():
 
 
 class VMTestCase(unittest.TestCase):
-    """Every test gets a temporary folder of its own (self.tmp, also TMPDIR), and must leave no process that knows it,
+    """Every test gets a temporary folder of its own (self.tmp, also TMPDIR), and must leave no
+    process that knows it,
     no child, no descriptor and no file outside what it made itself in self.files."""
 
     def setUp(self):
@@ -118,11 +140,16 @@ class VMTestCase(unittest.TestCase):
     def related(self):
         """Processes, except this one, that know this test's folder: [(pid, command)]."""
         mark = os.fsencode(self._base)
-        return [(pid, command.replace(b'\0', b' ')) for pid, command, environ in processes()
-                if pid != os.getpid() and (mark in command or mark in environ)]
+        return [
+            (pid, command.replace(b'\0', b' '))
+            for pid, command, environ in processes()
+            if pid != os.getpid() and (mark in command or mark in environ)
+        ]
 
     def assert_nothing_left(self):
-        """No process, child, socket, file or descriptor of this test, after a moment for what is ending just now."""
+        """No process, child, socket, file or descriptor of this test, after a moment for what is
+        ending just now.
+        """
         deadline = time.monotonic() + 20
         while True:
             for pid in children():
@@ -131,10 +158,16 @@ class VMTestCase(unittest.TestCase):
                 except OSError:
                     pass
             left = [('process', p) for p in self.related()] + [('child', pid) for pid in children()]
-            left += [('file', os.path.join(d, n)) for d, _, names in os.walk(self.tmp) for n in names]
+            left += [
+                ('file', os.path.join(d, n)) for d, _, names in os.walk(self.tmp) for n in names
+            ]
             left += [('folder', os.path.join(self.tmp, n)) for n in os.listdir(self.tmp)]
-            left += [('socket', os.path.join(d, n)) for d, _, names in os.walk(self.files) for n in names
-                     if stat.S_ISSOCK(os.lstat(os.path.join(d, n)).st_mode)]
+            left += [
+                ('socket', os.path.join(d, n))
+                for d, _, names in os.walk(self.files)
+                for n in names
+                if stat.S_ISSOCK(os.lstat(os.path.join(d, n)).st_mode)
+            ]
             now = descriptors()
             left += [('descriptor', (n, now[n])) for n in now if n not in self._descriptors]
             if not left:
@@ -154,8 +187,18 @@ class VMTestCase(unittest.TestCase):
     def compile(self, name, source, *options):
         """Compile a small C program; its path."""
         path = os.path.join(self.files, name)
-        subprocess.run([os.environ.get('CC', 'cc'), '-Wall', '-Werror', '-o', path, self.write(name + '.c', source)] + list(options),
-                       check=True)
+        subprocess.run(
+            [
+                os.environ.get('CC', 'cc'),
+                '-Wall',
+                '-Werror',
+                '-o',
+                path,
+                self.write(name + '.c', source),
+            ]
+            + list(options),
+            check=True,
+        )
         return path
 
     def vm(self, argv, **options):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Decides between KVM and TCG. A /dev/kvm may exist and still be unable to boot a guest, so it is tried, once.
+"""Decides between KVM and TCG. A /dev/kvm may exist and still be unable to boot a guest, so it is
+tried, once.
 
 Owns: the trial and its verdict, kept in the cache until this machine restarts. Refuses to know what
 the VM is for.
@@ -29,14 +30,18 @@ def arguments(name):
 
 
 def verdict_path(binary):
-    """One file per boot of this machine, kernel and QEMU (its path: a QEMU built anew is as good with KVM as before)."""
+    """One file per boot of this machine, kernel and QEMU (its path: a QEMU built anew is as good
+    with KVM as before).
+    """
     try:
         with open('/proc/sys/kernel/random/boot_id', encoding='ascii') as stream:
             boot = stream.read().strip()
     except OSError:
         boot = ''
     key = '\0'.join([boot, platform.release(), os.path.realpath(binary)])
-    return os.path.join(paths.cache('vm'), 'kvm-%s.json' % hashlib.sha256(key.encode()).hexdigest()[:16])
+    return os.path.join(
+        paths.cache('vm'), 'kvm-%s.json' % hashlib.sha256(key.encode()).hexdigest()[:16]
+    )
 
 
 def recall(binary):
@@ -76,9 +81,17 @@ def kvm_opens(device):
 def kvm_boots(image, log):
     """Boot a guest that does nothing; None if that works, else why not."""
     from .machine import VM  # it needs this module to start a VM
+
     started = time.monotonic()
     try:
-        with VM(['true'], device=False, accel='kvm', kernel=image, boot_timeout_s=TRIAL_S, timeout_s=TRIAL_S) as vm:
+        with VM(
+            ['true'],
+            device=False,
+            accel='kvm',
+            kernel=image,
+            boot_timeout_s=TRIAL_S,
+            timeout_s=TRIAL_S,
+        ) as vm:
             vm.start()
             status = vm.wait()
     except VMError as error:

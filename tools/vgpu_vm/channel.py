@@ -21,7 +21,9 @@ def encode(kind, payload=b''):
 
 
 class Decoder:
-    """Turns what arrives, in pieces of any size, into (kind, payload) pairs. Damaged frames are dropped."""
+    """Turns what arrives, in pieces of any size, into (kind, payload) pairs. Damaged frames are
+    dropped.
+    """
 
     def __init__(self):
         self.pending = b''

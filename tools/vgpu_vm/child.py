@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A child process under guard.py, seen from the runner. Owns the socket to the guard; refuses to know what runs."""
+"""A child process under guard.py, seen from the runner. Owns the socket to the guard; refuses to
+know what runs.
+"""
 
 import os
 import select
@@ -14,7 +16,8 @@ from . import paths
 class Child:
     """Start a command that ends when this process ends, however it ends.
 
-    grace_s: between SIGTERM and SIGKILL when the runner dies. deadline_s: hard limit on the child's life, 0 for none.
+    grace_s: between SIGTERM and SIGKILL when the runner dies. deadline_s: hard limit on the child's
+    life, 0 for none.
     remove: what the guard deletes if the runner cannot. pass_fds: descriptors the child inherits.
     """
 
@@ -23,11 +26,30 @@ class Child:
         self._pid = None
         self._buffer = b''
         ours, theirs = socket.socketpair()
-        args = [sys.executable, '-I', '-S', os.path.join(paths.PACKAGE, 'guard.py'), str(theirs.fileno()), str(grace_s),
-                str(deadline_s)] + list(remove) + ['--'] + list(command)
+        args = (
+            [
+                sys.executable,
+                '-I',
+                '-S',
+                os.path.join(paths.PACKAGE, 'guard.py'),
+                str(theirs.fileno()),
+                str(grace_s),
+                str(deadline_s),
+            ]
+            + list(remove)
+            + ['--']
+            + list(command)
+        )
         with open(log, 'ab') as out:
-            self._guard = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env,
-                                           pass_fds=list(pass_fds) + [theirs.fileno()], start_new_session=True)
+            self._guard = subprocess.Popen(
+                args,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=env,
+                pass_fds=list(pass_fds) + [theirs.fileno()],
+                start_new_session=True,
+            )
         theirs.close()
         self._control = ours
 
@@ -36,7 +58,9 @@ class Child:
         return self._control.fileno()
 
     def pid(self):
-        """The child's process id; None when it has ended (for tests that kill it at a chosen moment)."""
+        """The child's process id; None when it has ended (for tests that kill it at a chosen
+        moment).
+        """
         while self._pid is None and self.status is None:
             self._receive()
         return self._pid if self.poll() is None else None

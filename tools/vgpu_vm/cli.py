@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command line of tools/vgpu-vm. Owns options, streams and signals of this process; the rest is machine.py's."""
+"""The command line of tools/vgpu-vm. Owns options, streams and signals of this process; the rest is
+machine.py's.
+"""
 
 import argparse
 import os
@@ -16,42 +18,100 @@ from .machine import VM
 SIGNAL_GRACE_S = 5
 
 EPILOG = '''
-PROGRAM with a slash is a file of this machine, else one of busybox's programs or one in PATH. It and every --copy FILE
-are in the VM at the same path as here, with the libraries they need, and it runs as root in the current folder's path.
+PROGRAM with a slash is a file of this machine, else one of busybox's programs or one in PATH. It
+and every --copy FILE are in the VM at the same path as here, with the libraries they need, and it
+runs as root in the current folder's path.
 
-The exit status is PROGRAM's, 128+N if signal N ended it; 2 if something is wrong with what was asked for, 124 when
---timeout is over, 125 if the VM, QEMU or the private mediator failed.
+The exit status is PROGRAM's, 128+N if signal N ended it; 2 if something is wrong with what was
+asked for, 124 when --timeout is over, 125 if the VM, QEMU or the private mediator failed.
 '''
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(prog='vgpu-vm', description='Run a program in a virtual machine with a vgpu-stub device.',
-                                     epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-                                     usage='%(prog)s [options] -- PROGRAM [ARGS]')
+    parser = argparse.ArgumentParser(
+        prog='vgpu-vm',
+        description='Run a program in a virtual machine with a vgpu-stub device.',
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        usage='%(prog)s [options] -- PROGRAM [ARGS]',
+    )
     device = parser.add_argument_group('device')
-    device.add_argument('--pool', default='A', metavar='LETTER', help='pool the VM asks for (default A)')
-    device.add_argument('--priority', default='medium', metavar='P', help='low, medium (default) or high')
-    device.add_argument('--vm-id', type=int, default=1, metavar='N', help='identifier of the VM (default 1)')
-    device.add_argument('--device-prop', action='append', default=[], metavar='NAME=VALUE', help='another property of the device')
-    device.add_argument('--no-device', action='store_true', help='leave the device out, and the mediator with it')
-    device.add_argument('--mediator', metavar='DIR', help='folder that a running mediator watches (default: a private mediator)')
-    device.add_argument('--mediator-config', metavar='FILE', help='configuration file for the private mediator')
+    device.add_argument(
+        '--pool', default='A', metavar='LETTER', help='pool the VM asks for (default A)'
+    )
+    device.add_argument(
+        '--priority', default='medium', metavar='P', help='low, medium (default) or high'
+    )
+    device.add_argument(
+        '--vm-id', type=int, default=1, metavar='N', help='identifier of the VM (default 1)'
+    )
+    device.add_argument(
+        '--device-prop',
+        action='append',
+        default=[],
+        metavar='NAME=VALUE',
+        help='another property of the device',
+    )
+    device.add_argument(
+        '--no-device', action='store_true', help='leave the device out, and the mediator with it'
+    )
+    device.add_argument(
+        '--mediator',
+        metavar='DIR',
+        help='folder that a running mediator watches (default: a private mediator)',
+    )
+    device.add_argument(
+        '--mediator-config', metavar='FILE', help='configuration file for the private mediator'
+    )
     machine = parser.add_argument_group('machine')
     machine.add_argument('--mem', type=int, default=512, metavar='MiB', help='memory (default 512)')
     machine.add_argument('--cpus', type=int, default=1, metavar='N', help='processors (default 1)')
-    machine.add_argument('--accel', default='auto', metavar='A', help='auto (default: KVM if it works), kvm or tcg')
-    machine.add_argument('--kernel', metavar='FILE', help="vmlinuz or vmlinux instead of Debian's cloud kernel")
-    machine.add_argument('--qemu-arg', action='append', default=[], metavar='ARG', help='another argument for QEMU')
+    machine.add_argument(
+        '--accel', default='auto', metavar='A', help='auto (default: KVM if it works), kvm or tcg'
+    )
+    machine.add_argument(
+        '--kernel', metavar='FILE', help="vmlinuz or vmlinux instead of Debian's cloud kernel"
+    )
+    machine.add_argument(
+        '--qemu-arg', action='append', default=[], metavar='ARG', help='another argument for QEMU'
+    )
     machine.add_argument('--qmp', metavar='SOCKET', help='let QEMU listen for QMP clients there')
-    machine.add_argument('--serial-log', metavar='FILE', help="keep the guest kernel's messages in FILE")
+    machine.add_argument(
+        '--serial-log', metavar='FILE', help="keep the guest kernel's messages in FILE"
+    )
     program = parser.add_argument_group('program')
-    program.add_argument('--copy', action='append', default=[], metavar='FILE', help='have FILE in the VM, at the same path')
-    program.add_argument('--env', action='append', default=[], metavar='NAME=VALUE', help='environment variable of the program')
-    program.add_argument('--stdin', action='store_true', help='pass standard input on (default: the program has none)')
-    program.add_argument('--timeout', type=float, metavar='S', help='end it after S seconds, status 124')
+    program.add_argument(
+        '--copy',
+        action='append',
+        default=[],
+        metavar='FILE',
+        help='have FILE in the VM, at the same path',
+    )
+    program.add_argument(
+        '--env',
+        action='append',
+        default=[],
+        metavar='NAME=VALUE',
+        help='environment variable of the program',
+    )
+    program.add_argument(
+        '--stdin',
+        action='store_true',
+        help='pass standard input on (default: the program has none)',
+    )
+    program.add_argument(
+        '--timeout', type=float, metavar='S', help='end it after S seconds, status 124'
+    )
     parser.add_argument('--verbose', action='store_true', help='say what the runner does')
-    parser.add_argument('--prepare', action='store_true', help='only do what the first VM would wait for: kernel, init, KVM trial')
-    parser.add_argument('command', nargs=argparse.REMAINDER, metavar='PROGRAM', help=argparse.SUPPRESS)
+    parser.add_argument(
+        '--prepare',
+        action='store_true',
+        help='only do what the first VM would wait for: kernel, init, KVM trial',
+    )
+    parser.add_argument(
+        'command', nargs=argparse.REMAINDER, metavar='PROGRAM', help=argparse.SUPPRESS
+    )
     args = parser.parse_args(argv)
     if args.command[:1] == ['--']:
         args.command = args.command[1:]
@@ -78,14 +138,18 @@ def complain(text):
 
 
 def writer(fd):
-    """A sink that writes everything to a descriptor; a reader that went away ends the run as SIGPIPE would."""
+    """A sink that writes everything to a descriptor; a reader that went away ends the run as
+    SIGPIPE would.
+    """
+
     def write(data):
         view = memoryview(data)
         while view:
             try:
-                view = view[os.write(fd, view):]
+                view = view[os.write(fd, view) :]
             except BlockingIOError:
                 select.select([], [fd], [])
+
     return write
 
 
@@ -126,7 +190,9 @@ class Interrupted(BaseException):
 
 
 def serve(vm, signals, with_stdin):
-    """Carry streams and signals until the program has ended; its exit status, or 128 + the signal that ended the run."""
+    """Carry streams and signals until the program has ended; its exit status, or 128 + the signal
+    that ended the run.
+    """
     stdin = 0 if with_stdin else None
     if stdin is None:
         vm.send_eof()
@@ -173,11 +239,27 @@ def main(argv=None):
     try:
         if args.prepare:
             return prepare(complain)
-        with VM(args.command, pool=args.pool, priority=args.priority, vm_id=args.vm_id, mem_mib=args.mem, cpus=args.cpus,
-                copy=args.copy, env=pairs(args.env, '--env'), mediator=args.mediator, device=not args.no_device,
-                device_props=pairs(args.device_prop, '--device-prop'), timeout_s=args.timeout, accel=args.accel,
-                kernel=args.kernel, qemu_args=args.qemu_arg, qmp_path=args.qmp, console_log=args.serial_log, log=say,
-                mediator_config=args.mediator_config) as vm:
+        with VM(
+            args.command,
+            pool=args.pool,
+            priority=args.priority,
+            vm_id=args.vm_id,
+            mem_mib=args.mem,
+            cpus=args.cpus,
+            copy=args.copy,
+            env=pairs(args.env, '--env'),
+            mediator=args.mediator,
+            device=not args.no_device,
+            device_props=pairs(args.device_prop, '--device-prop'),
+            timeout_s=args.timeout,
+            accel=args.accel,
+            kernel=args.kernel,
+            qemu_args=args.qemu_arg,
+            qmp_path=args.qmp,
+            console_log=args.serial_log,
+            log=say,
+            mediator_config=args.mediator_config,
+        ) as vm:
             vm.on_stdout, vm.on_stderr = writer(1), writer(2)
             vm.start()
             signals.forwarding = True

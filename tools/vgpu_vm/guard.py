@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Stands between the runner and one long-lived child (QEMU or a mediator), so that no child outlives the runner.
+"""Stands between the runner and one long-lived child (QEMU or a mediator), so that no child
+outlives the runner.
 
-Owns: the child's end, and the files to remove with it. Refuses to know what the child does. Run as a program of its own,
-because only a process that nobody kills by accident can clean up after a runner that was killed with SIGKILL:
+Owns: the child's end, and the files to remove with it. Refuses to know what the child does. Run as
+a program of its own, because only a process that nobody kills by accident can clean up after a
+runner that was killed with SIGKILL:
 
     guard.py FD GRACE DEADLINE REMOVE... -- COMMAND...
 
-FD is a socket to the runner. When it closes, the child gets SIGTERM, GRACE seconds later SIGKILL, and the REMOVE paths are
-deleted. 'T' and 'K' received there send SIGTERM and SIGKILL. After DEADLINE seconds (0: never) the child is killed in any
-case. To the runner go two lines: 'P' and the child's process id at once, its wait status in decimal when it has ended.
-Should the guard itself be killed, the kernel kills the child (PR_SET_PDEATHSIG).
+FD is a socket to the runner. When it closes, the child gets SIGTERM, GRACE seconds later SIGKILL,
+and the REMOVE paths are deleted. 'T' and 'K' received there send SIGTERM and SIGKILL. After
+DEADLINE seconds (0: never) the child is killed in any case. To the runner go two lines: 'P' and the
+child's process id at once, its wait status in decimal when it has ended. Should the guard itself be
+killed, the kernel kills the child (PR_SET_PDEATHSIG).
 """
 
 import ctypes
@@ -64,7 +67,7 @@ def tell(control, text):
 def main():
     split = sys.argv.index('--')
     control, grace, deadline = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
-    paths, command = sys.argv[4:split], sys.argv[split + 1:]
+    paths, command = sys.argv[4:split], sys.argv[split + 1 :]
     # The terminal's signals are for the runner; it says here what is to end.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)

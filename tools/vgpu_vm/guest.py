@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What one VM has inside: the program, its files, and how to run it. Refuses to know the archive's format and the VM."""
+"""What one VM has inside: the program, its files, and how to run it. Refuses to know the archive's
+format and the VM.
+"""
 
 import hashlib
 import os
@@ -23,13 +25,22 @@ def init_program():
     if not os.path.exists(target):
         compiler = shutil.which('cc') or shutil.which('gcc') or shutil.which('clang')
         if not compiler:
-            raise SetupError('no C compiler to build the guest init program with: run tools/setup test')
+            raise SetupError(
+                'no C compiler to build the guest init program with: run tools/setup test'
+            )
         with tempfile.TemporaryDirectory(dir=paths.cache('vm')) as work:
             made = os.path.join(work, 'init')
-            result = subprocess.run([compiler, '-O2', '-static', '-s', '-o', made, source],
-                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+            result = subprocess.run(
+                [compiler, '-O2', '-static', '-s', '-o', made, source],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                universal_newlines=True,
+            )
             if result.returncode != 0:
-                raise SetupError('cannot compile %s (is libc6-dev installed?): %s' % (source, result.stdout.strip()))
+                raise SetupError(
+                    'cannot compile %s (is libc6-dev installed?): %s'
+                    % (source, result.stdout.strip())
+                )
             os.replace(made, target)
     with open(target, 'rb') as stream:
         return stream.read()
@@ -42,7 +53,9 @@ def find_program(name, applets):
             return '/usr/bin/' + name, None
         found = shutil.which(name)
         if not found:
-            raise SetupError("no program '%s' in PATH, and busybox has none of that name: give its path" % name)
+            raise SetupError(
+                "no program '%s' in PATH, and busybox has none of that name: give its path" % name
+            )
         name = found
     if not os.path.exists(name):
         raise SetupError('%s does not exist: build it, or correct the path' % name)
@@ -74,12 +87,17 @@ def build(argv, copies, env):
         if interpreter:
             if os.path.basename(interpreter) not in applets:
                 if not os.path.exists(interpreter):
-                    raise SetupError('%s wants the interpreter %s, which does not exist: correct its first line' %
-                                     (source, interpreter))
+                    raise SetupError(
+                        '%s wants the interpreter %s, which does not exist: correct its first line'
+                        % (source, interpreter)
+                    )
                 initramfs.add_program(archive, interpreter, environment)
     cwd = os.getcwd()
     archive.add_dir(archive.resolve(cwd))
     archive.add_file(CONFIG + 'argv', b''.join(a + b'\0' for a in [os.fsencode(path)] + argv))
-    archive.add_file(CONFIG + 'env', b''.join(os.fsencode('%s=%s' % item) + b'\0' for item in environment.items()))
+    archive.add_file(
+        CONFIG + 'env',
+        b''.join(os.fsencode('%s=%s' % item) + b'\0' for item in environment.items()),
+    )
     archive.add_file(CONFIG + 'cwd', os.fsencode(cwd) + b'\0')
     return archive

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Builds the guest's file system: a newc archive in memory, with files at the paths they have on the host.
+"""Builds the guest's file system: a newc archive in memory, with files at the paths they have on
+the host.
 
 Owns: the archive's format, and which files a program needs to run. Refuses to know what runs it.
 """
@@ -18,12 +19,28 @@ ET_EXEC, ET_DYN = 2, 3
 PT_DYNAMIC, PT_INTERP = 2, 3
 DEFAULT_LOADER = '/lib64/ld-linux-x86-64.so.2'
 # The loader finds libraries here without a cache of its own.
-DEFAULT_LIBRARY_DIRS = ('/lib/x86_64-linux-gnu/', '/usr/lib/x86_64-linux-gnu/', '/lib64/', '/usr/lib64/', '/lib/', '/usr/lib/')
-MACHINES = {3: '32-bit x86', 40: '32-bit Arm', 183: '64-bit Arm', 243: 'RISC-V', 21: '64-bit PowerPC', 22: 'S/390'}
+DEFAULT_LIBRARY_DIRS = (
+    '/lib/x86_64-linux-gnu/',
+    '/usr/lib/x86_64-linux-gnu/',
+    '/lib64/',
+    '/usr/lib64/',
+    '/lib/',
+    '/usr/lib/',
+)
+MACHINES = {
+    3: '32-bit x86',
+    40: '32-bit Arm',
+    183: '64-bit Arm',
+    243: 'RISC-V',
+    21: '64-bit PowerPC',
+    22: 'S/390',
+}
 
 
 class Archive:
-    """Entries by path. Folders on the way are made; a symbolic link on the way is copied and followed, as on the host."""
+    """Entries by path. Folders on the way are made; a symbolic link on the way is copied and
+    followed, as on the host.
+    """
 
     def __init__(self):
         self.entries = {}  # path without leading slash -> (mode, data, rdev)
@@ -39,7 +56,7 @@ class Archive:
     def add_parents(self, path):
         parts = path.strip('/').split('/')[:-1]
         for i in range(len(parts)):
-            parent = '/'.join(parts[:i + 1])
+            parent = '/'.join(parts[: i + 1])
             if parent not in self.entries:
                 self.add(parent, stat.S_IFDIR | 0o755)
 
@@ -62,13 +79,18 @@ class Archive:
             if os.path.islink(here):
                 target = os.readlink(here)
                 self.add_link(here, target)
-                rest = '/'.join([target] + parts[i + 1:])
-                return self.resolve(os.path.normpath(rest if target.startswith('/') else walked + '/' + rest), depth + 1)
+                rest = '/'.join([target] + parts[i + 1 :])
+                return self.resolve(
+                    os.path.normpath(rest if target.startswith('/') else walked + '/' + rest),
+                    depth + 1,
+                )
             walked = here
         return walked or '/'
 
     def copy(self, path):
-        """Copy a file of the host to the same path, through whatever links lead there; the real path."""
+        """Copy a file of the host to the same path, through whatever links lead there; the real
+        path.
+        """
         real = self.resolve(os.path.abspath(path))
         if real.strip('/') not in self.entries:
             try:
@@ -91,7 +113,21 @@ class Archive:
 
 
 def write_entry(out, inode, name, mode, data, rdev):
-    header = '070701' + '%08X' * 13 % (inode, mode, 0, 0, 1, 0, len(data), 0, 0, rdev[0], rdev[1], len(name) + 1, 0)
+    header = '070701' + '%08X' * 13 % (
+        inode,
+        mode,
+        0,
+        0,
+        1,
+        0,
+        len(data),
+        0,
+        0,
+        rdev[0],
+        rdev[1],
+        len(name) + 1,
+        0,
+    )
     head = header.encode() + name + b'\0'
     out.write(head + b'\0' * (-len(head) % 4))
     out.write(data)
@@ -126,25 +162,41 @@ def elf_info(path):
 
 
 def libraries(path, interpreter, env):
-    """The libraries the loader would load for a program: it is asked itself, so that it cannot be second-guessed."""
+    """The libraries the loader would load for a program: it is asked itself, so that it cannot be
+    second-guessed.
+    """
     loader = interpreter or DEFAULT_LOADER
     if not os.access(loader, os.X_OK):
-        raise SetupError('%s wants the loader %s, which is not installed: install its libc, or link it statically' % (path, loader))
+        raise SetupError(
+            '%s wants the loader %s, which is not installed: install its libc, or link it '
+            'statically'
+            % (path, loader)
+        )
     asked = {k: v for k, v in os.environ.items() if not k.startswith('LD_')}
     for name in ('LD_LIBRARY_PATH', 'LD_PRELOAD'):
         if name in env:
             asked[name] = env[name]
-    result = subprocess.run([loader, '--list', path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, env=asked)
+    result = subprocess.run(
+        [loader, '--list', path],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=asked,
+    )
     text = os.fsdecode(result.stdout)
     missing = re.findall(r'^\s*(\S+) => not found', text, re.MULTILINE)
     missing += re.findall(r'while loading shared libraries: (\S+):', text)
     if missing:
-        raise SetupError('%s needs %s, which is not found: build or install it, or point LD_LIBRARY_PATH to it with --env' %
-                         (path, ', '.join(sorted(set(missing)))))
+        raise SetupError(
+            '%s needs %s, which is not found: build or install it, or point LD_LIBRARY_PATH to it '
+            'with --env'
+            % (path, ', '.join(sorted(set(missing))))
+        )
     if result.returncode != 0:
         raise SetupError('cannot list the libraries of %s: %s' % (path, text.strip()))
-    found = re.findall(r'=> (/\S.*?) \(0x[0-9a-f]+\)', text) + re.findall(r'^\s*(/\S.*?) \(0x[0-9a-f]+\)', text, re.MULTILINE)
+    found = re.findall(r'=> (/\S.*?) \(0x[0-9a-f]+\)', text) + re.findall(
+        r'^\s*(/\S.*?) \(0x[0-9a-f]+\)', text, re.MULTILINE
+    )
     return sorted(set(found))
 
 
@@ -156,8 +208,10 @@ def add_program(archive, path, env):
         return
     machine, interpreter, dynamic = info
     if machine != EM_X86_64:
-        raise SetupError('%s is for %s, the VM is 64-bit x86: build it for x86_64' %
-                         (path, MACHINES.get(machine, 'machine %d' % machine)))
+        raise SetupError(
+            '%s is for %s, the VM is 64-bit x86: build it for x86_64'
+            % (path, MACHINES.get(machine, 'machine %d' % machine))
+        )
     if not dynamic or (interpreter is None and '.so' not in os.path.basename(real)):
         return  # static
     found = libraries(real, interpreter, env)
@@ -185,22 +239,40 @@ def find_busybox():
         if path and os.access(path, os.X_OK):
             info = elf_info(os.path.realpath(path))
             if info and not info[2] or info and info[1] is None:
-                listed = subprocess.run([path, '--list'], stdout=subprocess.PIPE, universal_newlines=True).stdout
+                listed = subprocess.run(
+                    [path, '--list'], stdout=subprocess.PIPE, universal_newlines=True
+                ).stdout
                 return path, listed.split()
-    raise SetupError('no static busybox on this machine: run tools/setup test, or install busybox-static')
+    raise SetupError(
+        'no static busybox on this machine: run tools/setup test, or install busybox-static'
+    )
 
 
 def base_archive(init):
-    """What every guest has: the init program, folders, a console, and busybox under all its names."""
+    """What every guest has: the init program, folders, a console, and busybox under all its names.
+    """
     archive = Archive()
     archive.resolve('/bin')
     archive.resolve('/lib')
     archive.resolve('/lib64')
-    for folder in ('/bin', '/dev', '/etc', '/proc', '/root', '/run', '/sys', '/tmp', '/usr/bin', '/var/tmp'):
+    for folder in (
+        '/bin',
+        '/dev',
+        '/etc',
+        '/proc',
+        '/root',
+        '/run',
+        '/sys',
+        '/tmp',
+        '/usr/bin',
+        '/var/tmp',
+    ):
         archive.add_dir(os.path.realpath(folder) if os.path.islink(folder) else folder)
     archive.add('dev/console', stat.S_IFCHR | 0o600, rdev=(5, 1))
     archive.add_file('init', init, 0o755)
-    archive.add_file('etc/passwd', b'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n')
+    archive.add_file(
+        'etc/passwd', b'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n'
+    )
     archive.add_file('etc/group', b'root:x:0:\nnogroup:x:65534:\n')
     busybox, names = find_busybox()
     with open(busybox, 'rb') as stream:

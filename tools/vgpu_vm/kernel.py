@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Gets the guest's kernel: Debian's cloud kernel, taken out of its package, not installed.
 
-Owns: the download, and unpacking vmlinux from bzImage (QEMU enters it directly, and the guest need not decompress it,
-which costs a third of a second without KVM). Refuses to know what the kernel is told on its command line.
+Owns: the download, and unpacking vmlinux from bzImage (QEMU enters it directly, and the guest need
+not decompress it, which costs a third of a second without KVM). Refuses to know what the kernel is
+told on its command line.
 """
 
 import bz2
@@ -25,15 +26,22 @@ META_PACKAGE = 'linux-image-cloud-amd64'
 def run(args, cwd=None, data=None):
     """A command's standard output, or None."""
     try:
-        result = subprocess.run(args, cwd=cwd, input=data, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                env=dict(os.environ, LC_ALL='C.UTF-8'))
+        result = subprocess.run(
+            args,
+            cwd=cwd,
+            input=data,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=dict(os.environ, LC_ALL='C.UTF-8'),
+        )
     except OSError:
         return None
     return result.stdout if result.returncode == 0 else None
 
 
 def decompress(data):
-    """What the kernel's own decompressor would yield; None for a format that cannot be read here."""
+    """What the kernel's own decompressor would yield; None for a format that cannot be read here.
+    """
     try:
         if data[:2] == b'\x1f\x8b':
             return gzip.decompress(data)
@@ -56,11 +64,11 @@ def extract_vmlinux(image):
         return image
     if len(image) < 0x260 or image[0x202:0x206] != b'HdrS':
         return None
-    setup_sectors = image[0x1f1] or 4
+    setup_sectors = image[0x1F1] or 4
     offset, length = struct.unpack_from('<II', image, 0x248)
     start = (setup_sectors + 1) * 512 + offset
     # The payload ends in its unpacked size, which no format but gzip knows about.
-    payload = image[start:start + length]
+    payload = image[start : start + length]
     kernel = decompress(payload[:-4]) or decompress(payload)
     return kernel if kernel and kernel[:4] == b'\x7fELF' else None
 
@@ -68,9 +76,14 @@ def extract_vmlinux(image):
 def cloud_package():
     """The package that the cloud kernel's meta package stands for now."""
     text = run(['apt-cache', 'depends', '--no-recommends', '--no-suggests', META_PACKAGE])
-    match = re.search(r'Depends: (linux-image-\S*cloud\S*)', (text or b'').decode('utf-8', 'replace'))
+    match = re.search(
+        r'Depends: (linux-image-\S*cloud\S*)', (text or b'').decode('utf-8', 'replace')
+    )
     if not match:
-        raise SetupError('apt knows no package %s: run apt-get update, or give a kernel with --kernel FILE' % META_PACKAGE)
+        raise SetupError(
+            'apt knows no package %s: run apt-get update, or give a kernel with --kernel FILE'
+            % META_PACKAGE
+        )
     return match.group(1)
 
 
@@ -83,11 +96,15 @@ def fetch(folder):
         run(['apt-get', '-qq', '-o', 'APT::Sandbox::User=root', 'download', package], cwd=work)
         debs = glob.glob(os.path.join(glob.escape(work), '*.deb'))
         if len(debs) != 1 or run(['dpkg-deb', '-x', debs[0], os.path.join(work, 'x')]) is None:
-            raise SetupError('cannot download %s: check the network (and apt-get update), or give a kernel with '
-                             '--kernel FILE' % package)
+            raise SetupError(
+                'cannot download %s: check the network (and apt-get update), or give a kernel with '
+                '--kernel FILE' % package
+            )
         images = glob.glob(os.path.join(glob.escape(work), 'x', 'boot', 'vmlinuz-*'))
         if len(images) != 1:
-            raise SetupError('package %s holds %d kernels: give one with --kernel FILE' % (package, len(images)))
+            raise SetupError(
+                'package %s holds %d kernels: give one with --kernel FILE' % (package, len(images))
+            )
         store(images[0], work)
         os.makedirs(folder, exist_ok=True)
         for name in ('vmlinux', 'vmlinuz'):
@@ -107,10 +124,15 @@ def store(image_path, folder):
 
 
 def find(named=None):
-    """Path of the kernel to boot: the one named, or the cloud kernel, downloaded when the cache has none."""
+    """Path of the kernel to boot: the one named, or the cloud kernel, downloaded when the cache has
+    none.
+    """
     if named:
         if not os.access(named, os.R_OK):
-            raise SetupError('cannot read the kernel %s: name a readable vmlinuz or vmlinux with --kernel' % named)
+            raise SetupError(
+                'cannot read the kernel %s: name a readable vmlinuz or vmlinux with --kernel'
+                % named
+            )
         return os.path.abspath(named)
     folder = paths.cache('vm', 'kernel')
     with paths.locked('kernel'):

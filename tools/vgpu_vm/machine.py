@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One virtual machine that runs one program, from the first byte of its file system to its exit status.
+"""One virtual machine that runs one program, from the first byte of its file system to its exit
+status.
 
-Owns: QEMU's command line, the life of the QEMU process and its temporary folder, and the program's streams. What goes
-into the guest is initramfs.py's, the wire is channel.py's, whether KVM works is accel.py's. Refuses to know what the
-device or the mediator do. One thread uses a VM; nothing runs in the background, so output waits in QEMU until it is asked
-for.
+Owns: QEMU's command line, the life of the QEMU process and its temporary folder, and the program's
+streams. What goes into the guest is initramfs.py's, the wire is channel.py's, whether KVM works is
+accel.py's. Refuses to know what the device or the mediator do. One thread uses a VM; nothing runs
+in the background, so output waits in QEMU until it is asked for.
 """
 
 import os
@@ -27,35 +28,64 @@ SOCKET_PATH_MAX = 107
 # Given up on after this many seconds when there is TCG to fall back to.
 KVM_BOOT_S = 30
 # Every option here was measured; docs/vm-runner.md has the figures.
-KERNEL_OPTIONS = ('console=ttyS0 quiet nokaslr mitigations=off noreplace-smp cryptomgr.notests lsm= audit=0 '
-                  '8250.nr_uarts=2 random.trust_cpu=on')
+KERNEL_OPTIONS = (
+    'console=ttyS0 quiet nokaslr mitigations=off noreplace-smp cryptomgr.notests lsm= audit=0 '
+    '8250.nr_uarts=2 random.trust_cpu=on'
+)
 SANITIZER_OPTIONS = ('ASAN_OPTIONS', 'LSAN_OPTIONS', 'TSAN_OPTIONS', 'UBSAN_OPTIONS')
 
 
 class VM:
-    """A virtual machine for one program. Use as a context manager: leaving it leaves nothing behind.
+    """A virtual machine for one program. Use as a context manager: leaving it leaves nothing
+    behind.
 
-    argv: program and arguments, bytes or str. A program with a slash is a file of this machine; one without is one of
-    busybox's, or else looked for in PATH. It runs as root, in a folder of the same path as the current one.
+    argv: program and arguments, bytes or str. A program with a slash is a file of this machine; one
+    without is one of busybox's, or else looked for in PATH. It runs as root, in a folder of the
+    same path as the current one.
 
     pool, priority, vm_id: the device's properties.   mem_mib, cpus: the VM's size.
     copy: files to have in the VM, at the same path; programs and libraries bring what they need.
     env: environment of the program (sanitizer options are passed on by themselves).
     mediator: a folder that a running mediator watches, or a Mediator, or None for a private one.
-    device: False leaves our device out, and the mediator with it.   device_props: more properties of it.
-    root_port: put the device behind a PCIe root port, from which `device_del` (id 'vgpu') can unplug it.
+    device: False leaves our device out, and the mediator with it.   device_props: more properties
+    of it.
+    root_port: put the device behind a PCIe root port, from which `device_del` (id 'vgpu') can
+    unplug it.
     reboot: let the guest restart (QMP system_reset); else a restart ends the VM.
-    timeout_s: for all of it, from start(); None for no limit.   boot_timeout_s: for the guest to come up.
+    timeout_s: for all of it, from start(); None for no limit.   boot_timeout_s: for the guest to
+    come up.
     accel: 'auto', 'kvm' or 'tcg'.   kernel: a vmlinuz or vmlinux instead of Debian's cloud kernel.
     qemu_args: more arguments for QEMU.   qmp_path: a socket for somebody else's QMP client.
-    console_log: file for the guest kernel's messages.   log: called with each message for a person (verbose).
+    console_log: file for the guest kernel's messages.   log: called with each message for a person
+    (verbose).
     mediator_config: configuration file for the private mediator.
     """
 
-    def __init__(self, argv, pool='A', priority='medium', vm_id=1, mem_mib=512, cpus=1, copy=(), env=None,
-                 mediator=None, device=True, device_props=None, root_port=False, reboot=False, timeout_s=None,
-                 boot_timeout_s=120, accel='auto', kernel=None, qemu_args=(), qmp_path=None, console_log=None, log=None,
-                 mediator_config=None):
+    def __init__(
+        self,
+        argv,
+        pool='A',
+        priority='medium',
+        vm_id=1,
+        mem_mib=512,
+        cpus=1,
+        copy=(),
+        env=None,
+        mediator=None,
+        device=True,
+        device_props=None,
+        root_port=False,
+        reboot=False,
+        timeout_s=None,
+        boot_timeout_s=120,
+        accel='auto',
+        kernel=None,
+        qemu_args=(),
+        qmp_path=None,
+        console_log=None,
+        log=None,
+        mediator_config=None,
+    ):
         self.argv = [os.fsencode(a) for a in argv]
         self.pool, self.priority, self.vm_id = pool, str(priority), vm_id
         self.mem_mib, self.cpus = mem_mib, cpus
@@ -76,9 +106,9 @@ class VM:
         self.stdout, self.stderr = bytearray(), bytearray()
         self.on_stdout, self.on_stderr = self.stdout.extend, self.stderr.extend
         self.exit_status = None  # as a shell has it: 0-255, or 128 + signal
-        self.boots = 0           # how often the guest came up
-        self.started = False     # the program runs, or ran
-        self.boot_s = None       # seconds from QEMU's start to the program's
+        self.boots = 0  # how often the guest came up
+        self.started = False  # the program runs, or ran
+        self.boot_s = None  # seconds from QEMU's start to the program's
         self.directory = None
         self.socket_path = None
         self._child = self._channel = self._qmp = None
@@ -139,42 +169,60 @@ class VM:
         if not self.argv or not self.argv[0]:
             raise SetupError('no program to run: give one after --')
         if any(b'\0' in a for a in self.argv):
-            raise SetupError('an argument holds a NUL byte, which no program can be given: take it out')
+            raise SetupError(
+                'an argument holds a NUL byte, which no program can be given: take it out'
+            )
         if not re.match(r'[A-Za-z]\Z', str(self.pool)):
             raise SetupError("pool '%s' is not a letter: use one of A to Z" % self.pool)
         if self.priority not in PRIORITIES:
             raise SetupError("priority '%s' is none of low, medium, high" % self.priority)
-        if not 0 <= self.vm_id <= 0xffffffff:
+        if not 0 <= self.vm_id <= 0xFFFFFFFF:
             raise SetupError('vm-id %d is out of range: use 0 to 4294967295' % self.vm_id)
         if not 64 <= self.mem_mib <= 1 << 20:
             raise SetupError('%d MiB of memory will not do: use 64 to 1048576' % self.mem_mib)
         if not 1 <= self.cpus <= 64:
             raise SetupError('%d processors will not do: use 1 to 64' % self.cpus)
         if self.qmp_path and len(os.fsencode(self.qmp_path)) > SOCKET_PATH_MAX:
-            raise SetupError('%s is too long for a socket (%d bytes at most): use a shorter path' %
-                             (self.qmp_path, SOCKET_PATH_MAX))
+            raise SetupError(
+                '%s is too long for a socket (%d bytes at most): use a shorter path'
+                % (self.qmp_path, SOCKET_PATH_MAX)
+            )
 
     def _find_mediator(self):
         given = self._mediator_given
         if given is None:
             folder = os.path.join(self.directory, 'm')
             os.mkdir(folder, 0o700)
-            self.mediator = Mediator(folder, config=self.mediator_config, remove=[self.directory],
-                                     deadline_s=self._hard_limit_s())
+            self.mediator = Mediator(
+                folder,
+                config=self.mediator_config,
+                remove=[self.directory],
+                deadline_s=self._hard_limit_s(),
+            )
             self.mediator.start()
         else:
             folder = given.directory if isinstance(given, Mediator) else given
             if not os.path.isdir(folder):
-                raise SetupError('%s is no folder: name the one that a running mediator watches' % folder)
+                raise SetupError(
+                    '%s is no folder: name the one that a running mediator watches' % folder
+                )
             if not os.access(folder, os.W_OK | os.X_OK):
-                raise SetupError('cannot write to %s, where the mediator looks for VMs: run as its owner' % folder)
+                raise SetupError(
+                    'cannot write to %s, where the mediator looks for VMs: run as its owner'
+                    % folder
+                )
         self.socket_path = os.path.join(os.path.abspath(folder), 'vm-%d.sock' % self.vm_id)
         if len(os.fsencode(self.socket_path)) > SOCKET_PATH_MAX:
-            raise SetupError('%s is too long for a socket (%d bytes at most): use a folder with a shorter path, or set TMPDIR' %
-                             (self.socket_path, SOCKET_PATH_MAX))
+            raise SetupError(
+                '%s is too long for a socket (%d bytes at most): use a folder with a shorter path, '
+                'or set TMPDIR'
+                % (self.socket_path, SOCKET_PATH_MAX)
+            )
         if listens(self.socket_path):
             taken, self.socket_path = self.socket_path, None
-            raise SetupError('VM %d is running already (%s): choose another --vm-id' % (self.vm_id, taken))
+            raise SetupError(
+                'VM %d is running already (%s): choose another --vm-id' % (self.vm_id, taken)
+            )
 
     def _hard_limit_s(self):
         """When a child is to end even if nobody here looks any more; 0 for never."""
@@ -182,31 +230,75 @@ class VM:
 
     def _command(self, binary, image, channel_fd, qmp_fd):
         options = KERNEL_OPTIONS + (' panic=0' if self.reboot else ' panic=-1')
-        command = [binary, '-nodefaults', '-no-user-config', '-display', 'none', '-name', 'vgpu-vm-%d' % self.vm_id,
-                   '-machine', 'q35', '-m', str(self.mem_mib), '-smp', str(self.cpus)] + accel.arguments(self.accel)
+        command = [
+            binary,
+            '-nodefaults',
+            '-no-user-config',
+            '-display',
+            'none',
+            '-name',
+            'vgpu-vm-%d' % self.vm_id,
+            '-machine',
+            'q35',
+            '-m',
+            str(self.mem_mib),
+            '-smp',
+            str(self.cpus),
+        ] + accel.arguments(self.accel)
         if paths.firmware(binary):
             command += ['-L', paths.firmware(binary)]
-        command += ['-kernel', image, '-initrd', os.path.join(self.directory, 'initramfs'), '-append', options]
+        command += [
+            '-kernel',
+            image,
+            '-initrd',
+            os.path.join(self.directory, 'initramfs'),
+            '-append',
+            options,
+        ]
         if not self.reboot:
             command += ['-no-reboot']
-        command += ['-chardev', 'file,id=console,path=' + escape(self.console_path()), '-serial', 'chardev:console',
-                    '-chardev', 'socket,id=channel,fd=%d' % channel_fd, '-serial', 'chardev:channel',
-                    '-chardev', 'socket,id=control,fd=%d' % qmp_fd, '-mon', 'chardev=control,mode=control']
+        command += [
+            '-chardev',
+            'file,id=console,path=' + escape(self.console_path()),
+            '-serial',
+            'chardev:console',
+            '-chardev',
+            'socket,id=channel,fd=%d' % channel_fd,
+            '-serial',
+            'chardev:channel',
+            '-chardev',
+            'socket,id=control,fd=%d' % qmp_fd,
+            '-mon',
+            'chardev=control,mode=control',
+        ]
         if self.qmp_path:
             command += ['-qmp', 'unix:%s,server=on,wait=off' % escape(self.qmp_path)]
         if self.device:
-            props = {'id': 'vgpu', 'pool_id': self.pool, 'priority': self.priority, 'vm_id': str(self.vm_id),
-                     'chardev': 'vgpu0'}
+            props = {
+                'id': 'vgpu',
+                'pool_id': self.pool,
+                'priority': self.priority,
+                'vm_id': str(self.vm_id),
+                'chardev': 'vgpu0',
+            }
             if self.root_port:
                 command += ['-device', 'pcie-root-port,id=root0,slot=1']
                 props['bus'] = 'root0'
             props.update(self.device_props)
-            command += ['-chardev', 'socket,id=vgpu0,path=%s,server=on,wait=off' % escape(self.socket_path),
-                        '-device', ','.join(['vgpu-stub'] + ['%s=%s' % (k, escape(str(v))) for k, v in props.items()])]
+            command += [
+                '-chardev',
+                'socket,id=vgpu0,path=%s,server=on,wait=off' % escape(self.socket_path),
+                '-device',
+                ','.join(['vgpu-stub'] + ['%s=%s' % (k, escape(str(v))) for k, v in props.items()]),
+            ]
         return command + self.qemu_args
 
     def console_path(self):
-        return os.path.abspath(self.console_log) if self.console_log else os.path.join(self.directory, 'console.log')
+        return (
+            os.path.abspath(self.console_log)
+            if self.console_log
+            else os.path.join(self.directory, 'console.log')
+        )
 
     def _launch(self, binary, image):
         ours_channel, theirs_channel = socket.socketpair()
@@ -217,9 +309,13 @@ class VM:
         self._launched = time.monotonic()
         remove = [self.directory] + [p for p in (self.socket_path, self.qmp_path) if p]
         try:
-            self._child = Child(self._command(binary, image, theirs_channel.fileno(), theirs_qmp.fileno()),
-                                os.path.join(self.directory, 'qemu.log'), remove=remove, deadline_s=self._hard_limit_s(),
-                                pass_fds=[theirs_channel.fileno(), theirs_qmp.fileno()])
+            self._child = Child(
+                self._command(binary, image, theirs_channel.fileno(), theirs_qmp.fileno()),
+                os.path.join(self.directory, 'qemu.log'),
+                remove=remove,
+                deadline_s=self._hard_limit_s(),
+                pass_fds=[theirs_channel.fileno(), theirs_qmp.fileno()],
+            )
         finally:
             theirs_channel.close()
             theirs_qmp.close()
@@ -238,16 +334,24 @@ class VM:
         return status
 
     def close(self):
-        """End all that still runs and remove all files. Raises VMError if QEMU or the private mediator died badly."""
+        """End all that still runs and remove all files. Raises VMError if QEMU or the private
+        mediator died badly.
+        """
         if self._closed:
             return
         self._closed = True
         problems = []
         try:
-            # A program that ended leaves QEMU to shut down in order; one that did not is of no interest any more.
+            # A program that ended leaves QEMU to shut down in order; one that did not is of no
+            # interest any more.
             status = self._end_qemu(10 if self.exit_status is not None else 0)
             if self.exit_status is not None and status:
-                problems.append(('QEMU ended badly: %s' % describe(status), tail(os.path.join(self.directory, 'qemu.log'))))
+                problems.append(
+                    (
+                        'QEMU ended badly: %s' % describe(status),
+                        tail(os.path.join(self.directory, 'qemu.log')),
+                    )
+                )
         finally:
             try:
                 if self.mediator:
@@ -265,18 +369,26 @@ class VM:
     def wait_started(self, timeout_s=None):
         """Wait until the program runs."""
         boots = self.boots
-        self._pump_until(lambda: self.started, timeout_s or self.boot_timeout_s,
-                         'the guest has not come up after %d s' % (timeout_s or self.boot_timeout_s))
+        self._pump_until(
+            lambda: self.started,
+            timeout_s or self.boot_timeout_s,
+            'the guest has not come up after %d s' % (timeout_s or self.boot_timeout_s),
+        )
         if self.boots > boots:
             self.log('%s: program started after %.2f s' % (self.accel.upper(), self.boot_s))
 
     def wait(self, timeout_s=None):
         """Wait for the program's end; its exit status, 128 + N if signal N killed it."""
-        self._pump_until(lambda: self.exit_status is not None, timeout_s, 'the program still runs after %s s' % timeout_s)
+        self._pump_until(
+            lambda: self.exit_status is not None,
+            timeout_s,
+            'the program still runs after %s s' % timeout_s,
+        )
         return self.exit_status
 
     def wait_line(self, pattern, timeout_s=120):
-        """Wait for a line of standard output that matches (a bytes regular expression, searched); the match.
+        """Wait for a line of standard output that matches (a bytes regular expression, searched);
+        the match.
 
         Lines are taken in order: the next call looks at what follows the line found.
         """
@@ -287,17 +399,26 @@ class VM:
                 end = self.stdout.find(b'\n', self._line_at)
                 if end < 0:
                     return False
-                line = bytes(self.stdout[self._line_at:end])
+                line = bytes(self.stdout[self._line_at : end])
                 self._line_at = end + 1
                 match = re.search(pattern, line)
                 if match:
                     found.append(match)
                     return True
 
-        self._pump_until(lambda: look() or self.exit_status is not None, timeout_s, 'no line of output matches %r' % pattern)
+        self._pump_until(
+            lambda: look() or self.exit_status is not None,
+            timeout_s,
+            'no line of output matches %r' % pattern,
+        )
         if not found:
-            raise VMError('the program ended (status %d) without a line that matches %r' % (self.exit_status, pattern),
-                          (bytes(self.stdout[-2000:]) + bytes(self.stderr[-2000:])).decode('utf-8', 'replace'))
+            raise VMError(
+                'the program ended (status %d) without a line that matches %r'
+                % (self.exit_status, pattern),
+                (bytes(self.stdout[-2000:]) + bytes(self.stderr[-2000:])).decode(
+                    'utf-8', 'replace'
+                ),
+            )
         return found[0]
 
     def send(self, data):
@@ -336,7 +457,9 @@ class VM:
             self._child.wait(30)
 
     def system_reset(self):
-        """Reset the machine (needs reboot=True); wait_started() then waits for the program to run anew."""
+        """Reset the machine (needs reboot=True); wait_started() then waits for the program to run
+        anew.
+        """
         if not self.reboot:
             raise SetupError('a reset would end this VM: make it with reboot=True')
         self.started = False
@@ -351,11 +474,15 @@ class VM:
         return self._channel.fileno()
 
     def pump(self, timeout_s):
-        """Take what the guest sent, waiting for it up to timeout_s. Raises VMError when the VM is gone or out of time."""
+        """Take what the guest sent, waiting for it up to timeout_s. Raises VMError when the VM is
+        gone or out of time.
+        """
         now = time.monotonic()
         if self._deadline is not None:
             if now >= self._deadline:
-                raise VMTimeout('time is up: the program ran for %d s' % self.timeout_s, self._detail())
+                raise VMTimeout(
+                    'time is up: the program ran for %d s' % self.timeout_s, self._detail()
+                )
             timeout_s = min(timeout_s, self._deadline - now)
         if select.select([self._channel], [], [], max(0, timeout_s))[0]:
             try:
@@ -369,7 +496,10 @@ class VM:
             if not data and self.exit_status is None:
                 status = self._child.wait(30)
                 if status is not None:
-                    raise VMError('the VM ended before the program did (QEMU: %s)' % describe(status), self._detail())
+                    raise VMError(
+                        'the VM ended before the program did (QEMU: %s)' % describe(status),
+                        self._detail(),
+                    )
                 raise VMError('QEMU closed the channel to the guest', self._detail())
         elif self.reboot and now - self._console_checked > 1:
             self._console_checked = now
@@ -387,7 +517,10 @@ class VM:
             self.pump(min(left, 1))
 
     def _detail(self):
-        parts = [('console', self.console_tail()), ('QEMU', tail(os.path.join(self.directory, 'qemu.log')))]
+        parts = [
+            ('console', self.console_tail()),
+            ('QEMU', tail(os.path.join(self.directory, 'qemu.log'))),
+        ]
         if self.mediator:
             parts.append(('mediator', self.mediator.tail()))
         return '\n'.join('--- %s\n%s' % part for part in parts if part[1])
@@ -417,8 +550,8 @@ class VM:
         if not self.started or not self._input_taken or self.exit_status is not None:
             return
         if self._input:
-            piece = bytes(self._input[:channel.PAYLOAD_MAX])
-            del self._input[:channel.PAYLOAD_MAX]
+            piece = bytes(self._input[: channel.PAYLOAD_MAX])
+            del self._input[: channel.PAYLOAD_MAX]
             self._input_taken = False
             self._transmit(channel.encode(b'I', piece))
         elif self._input_ends:
@@ -426,7 +559,8 @@ class VM:
             self._transmit(channel.encode(b'Z'))
 
     def _transmit(self, frame):
-        # At most one frame of input and a few signals are ever under way: the socket holds many times that.
+        # At most one frame of input and a few signals are ever under way: the socket holds many
+        # times that.
         try:
             self._channel.sendall(frame)
         except OSError:
@@ -439,7 +573,9 @@ def escape(text):
 
 
 def listens(path):
-    """Whether a process listens on that Unix socket. Connecting to find out would disturb the one who does."""
+    """Whether a process listens on that Unix socket. Connecting to find out would disturb the one
+    who does.
+    """
     try:
         with open('/proc/net/unix', encoding='utf-8', errors='replace') as stream:
             return any(line.rstrip('\n').endswith(' ' + path) for line in stream)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs a private vgpu-mediator. Owns its folder, its log and its end; refuses to know what it mediates."""
+"""Runs a private vgpu-mediator. Owns its folder, its log and its end; refuses to know what it
+mediates.
+"""
 
 import os
 import select
@@ -19,7 +21,16 @@ class Mediator:
         with VM([...], mediator=mediator.directory) as vm: ...
     """
 
-    def __init__(self, directory=None, config=None, log_level='info', log=None, args=(), deadline_s=0, remove=()):
+    def __init__(
+        self,
+        directory=None,
+        config=None,
+        log_level='info',
+        log=None,
+        args=(),
+        deadline_s=0,
+        remove=(),
+    ):
         self.private = directory is None
         self.directory = directory or tempfile.mkdtemp(prefix='vgpu-mediator-')
         self.log = log or os.path.join(self.directory, 'mediator.log')
@@ -46,9 +57,19 @@ class Mediator:
         """Start it and wait until it is up. After a stop or a kill it may be started again."""
         program = paths.project_program('vgpu-mediator', 'VGPU_MEDIATOR', 'src/mediator')
         if program is None:
-            raise SetupError('no vgpu-mediator: run make, set VGPU_BUILD to the build folder, or name one with '
-                             '--mediator DIR (the folder a running mediator watches)')
-        command = [program, '--watch', self.directory, '--log-level', self.log_level, '--listen', self.listen]
+            raise SetupError(
+                'no vgpu-mediator: run make, set VGPU_BUILD to the build folder, or name one with '
+                '--mediator DIR (the folder a running mediator watches)'
+            )
+        command = [
+            program,
+            '--watch',
+            self.directory,
+            '--log-level',
+            self.log_level,
+            '--listen',
+            self.listen,
+        ]
         worker = paths.project_program('vgpu-worker', 'VGPU_WORKER', 'src/worker')
         if worker:
             command += ['--worker', worker]
@@ -56,8 +77,14 @@ class Mediator:
             command += ['--config', self.config]
         ready_r, ready_w = os.pipe()
         try:
-            self.child = Child(command + ['--ready-fd', str(ready_w)] + self.args, self.log, grace_s=5.0,
-                               deadline_s=self.deadline_s, remove=self.remove, pass_fds=[ready_w])
+            self.child = Child(
+                command + ['--ready-fd', str(ready_w)] + self.args,
+                self.log,
+                grace_s=5.0,
+                deadline_s=self.deadline_s,
+                remove=self.remove,
+                pass_fds=[ready_w],
+            )
         finally:
             os.close(ready_w)
         try:

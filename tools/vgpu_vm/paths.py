@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where the runner finds things: the cache, QEMU, the programs of this project. Refuses to know how they are made."""
+"""Where the runner finds things: the cache, QEMU, the programs of this project. Refuses to know how
+they are made.
+"""
 
 import contextlib
 import fcntl
@@ -18,13 +20,17 @@ def cache(*parts):
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise SetupError('cannot make the cache folder %s (%s): set VGPU_CACHE to one you can write' % (path, error.strerror))
+        raise SetupError(
+            'cannot make the cache folder %s (%s): set VGPU_CACHE to one you can write'
+            % (path, error.strerror)
+        )
     return path
 
 
 @contextlib.contextmanager
 def locked(name):
-    """Hold a lock in the cache: what is made once is made by one process, the others wait for it."""
+    """Hold a lock in the cache: what is made once is made by one process, the others wait for it.
+    """
     with open(os.path.join(cache('vm'), name + '.lock'), 'w', encoding='utf-8') as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
@@ -37,8 +43,13 @@ def qemu():
     if os.access(path, os.X_OK):
         return path
     if named and named != os.path.join(ROOT, '.cache', 'qemu', 'current', 'qemu-system-x86_64'):
-        raise SetupError('VGPU_QEMU names %s, which is no program: correct it, or unset it to use our own' % path)
-    raise SetupError('no QEMU with vgpu-stub at %s: run hypervisor/qemu/build (make demo and make test do)' % path)
+        raise SetupError(
+            'VGPU_QEMU names %s, which is no program: correct it, or unset it to use our own' % path
+        )
+    raise SetupError(
+        'no QEMU with vgpu-stub at %s: run hypervisor/qemu/build (make demo and make test do)'
+        % path
+    )
 
 
 def firmware(binary):
@@ -48,13 +59,21 @@ def firmware(binary):
 
 
 def project_program(name, variable, folder):
-    """One of the project's programs: from the environment, the build folder, or installed; None if nowhere."""
+    """One of the project's programs: from the environment, the build folder, or installed; None if
+    nowhere.
+    """
     named = os.environ.get(variable)
     if named:
         if not os.access(named, os.X_OK):
-            raise SetupError('%s names %s, which is no program: correct or unset it' % (variable, named))
+            raise SetupError(
+                '%s names %s, which is no program: correct or unset it' % (variable, named)
+            )
         return os.path.abspath(named)
-    builds = [os.environ['VGPU_BUILD']] if os.environ.get('VGPU_BUILD') else [os.path.join(ROOT, 'build')]
+    builds = (
+        [os.environ['VGPU_BUILD']]
+        if os.environ.get('VGPU_BUILD')
+        else [os.path.join(ROOT, 'build')]
+    )
     for build in builds:
         path = os.path.join(build, folder, name)
         if os.access(path, os.X_OK):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A QMP client: commands, answers, events. Owns the JSON stream; refuses to know which commands there are."""
+"""A QMP client: commands, answers, events. Owns the JSON stream; refuses to know which commands
+there are.
+"""
 
 import json
 import select
@@ -49,8 +51,11 @@ class QMP:
                 pass
             self._ready = True
             self.command('qmp_capabilities', timeout_s)
-        # Argument names have dashes where Python has underscores; `value` and `property` have neither.
-        self._send({'execute': name, 'arguments': {k.replace('_', '-'): v for k, v in arguments.items()}})
+        # Argument names have dashes where Python has underscores; `value` and `property` have
+        # neither.
+        self._send(
+            {'execute': name, 'arguments': {k.replace('_', '-'): v for k, v in arguments.items()}}
+        )
         while True:
             message = self._message(deadline)
             if 'return' in message:

@@ -20,17 +20,17 @@ static void log_end(struct vgpu_link *link, const char *reason)
 {
     struct vgpu_mediator *m = link->mediator;
     char name[200], why[200];
-    uint32_t suppressed;
     bool bad = link->end == VGPU_LINK_VIOLATION;
-    struct vgpu_log_limit *limit = link->tenant ? &link->tenant->limit : &m->stranger_limit;
-    if (!vgpu_log_limit_take(limit, vgpu_loop_now(m->loop), &suppressed))
+    /* An attached link ends once, and back-off bounds how often that is; strangers are counted. */
+    uint32_t suppressed = 0;
+    if (!link->tenant &&
+        !vgpu_log_limit_take(&m->stranger_limit, vgpu_loop_now(m->loop), &suppressed))
         return;
     vgpu_log_quote(name, sizeof(name), link->name, strlen(link->name));
     vgpu_log_quote(why, sizeof(why), reason, strlen(reason));
     if (link->tenant)
         vgpu_log(bad ? VGPU_LOG_WARN : VGPU_LOG_DEBUG, bad ? "violation" : "link-end",
-                 "vm=%u socket=%s reason=%s suppressed=%u", link->tenant->vm_id, name, why,
-                 suppressed);
+                 "vm=%u socket=%s reason=%s", link->tenant->vm_id, name, why);
     else
         vgpu_log(bad ? VGPU_LOG_WARN : VGPU_LOG_DEBUG, bad ? "violation" : "link-end",
                  "socket=%s reason=%s suppressed=%u", name, why, suppressed);

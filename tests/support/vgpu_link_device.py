@@ -113,6 +113,7 @@ class DeviceLink:
         self.sock.settimeout(TIMEOUT_S)
         self.buffer = b''
         self.seq = 0
+        self.late = 0  # answers that nobody waited for any more
         self.attached = False
         self.welcome = None
 
@@ -206,7 +207,11 @@ class DeviceLink:
         return self.seq
 
     def response(self, seq):
+        """The response to seq; one that crossed with a CANCEL or a RESET is dropped and counted (L11)."""
         message = self.expect(RESPONSE)
+        while message.seq < seq:
+            self.late += 1
+            message = self.expect(RESPONSE)
         if message.seq != seq:
             raise Violation('a response to %d, expected %d' % (message.seq, seq))
         return parse_response(PAIR.unpack_from(message.payload)[0], message.payload[8:])

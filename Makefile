@@ -24,6 +24,7 @@ build/build.ninja:
 demo:
 	tools/setup demo
 	hypervisor/qemu/build
+	tools/vgpu-vm --prepare
 	$(MAKE) --no-print-directory all
 	tools/demo
 

@@ -207,13 +207,19 @@ struct ptx_module {
     uint64_t const_bytes;
 };
 
+/* Blocks and loads go on while this is PTX_GO; one word, so that an interrupt cannot hit the launch
+ * after the one it meant. */
+enum ptx_stop { PTX_GO, PTX_STOP_FAULT, PTX_STOP_INTERRUPT, PTX_STOP_IDLE };
+
 /*
- * Parses and decodes `bytes` bytes of PTX. `handlers` is one of vgpu_ptx_handlers' tables. On
- * failure *out is NULL, nothing is left behind, and `log` says which line and why.
+ * Parses and decodes `bytes` bytes of PTX. `handlers` is one of vgpu_ptx_handlers' tables; `stop`
+ * is read at every token. On failure *out is NULL, nothing is left behind, and `log` says which
+ * line and why; LAUNCH_TIMEOUT: *stop was no longer PTX_GO.
  */
 CUresult vgpu_ptx_module_load(const char *text, size_t bytes, struct ptx_budget *budget,
                               struct ptx_memory *memory, const ptx_exec_fn *handlers,
-                              struct ptx_module **out, char *log, size_t log_size);
+                              const uint32_t *stop, struct ptx_module **out, char *log,
+                              size_t log_size);
 void vgpu_ptx_module_free(struct ptx_module *m);
 
 uint32_t vgpu_ptx_type_bytes(enum ptx_type t);

@@ -13,6 +13,7 @@
 
 #define TARGET_SM      75u
 #define NEWEST_VERSION 9u
+#define MODULE_BYTES   (sizeof(struct ptx_module) + 64) /* with what the host's allocator adds */
 
 bool vgpu_ptx_fail(struct ptx_parser *p, CUresult result, uint32_t line, const char *format, ...)
 {
@@ -44,9 +45,15 @@ bool vgpu_ptx_fail_memory(struct ptx_parser *p)
                          (unsigned long long)p->budget->limit_bytes);
 }
 
+/* Everything a load does goes from token to token, each of them cheap: here it can be ended. */
 void vgpu_ptx_next(struct ptx_parser *p)
 {
     vgpu_ptx_lex_next(&p->lx, &p->tok);
+    if (__atomic_load_n(p->stop, __ATOMIC_RELAXED) != PTX_GO) {
+        vgpu_ptx_fail(p, CUDA_ERROR_LAUNCH_TIMEOUT, p->tok.line, "the load was interrupted here");
+        p->lx.p = p->lx.end;
+        p->tok = (struct ptx_tok){.kind = PTX_TOK_END, .text = p->lx.end, .line = p->tok.line};
+    }
 }
 
 bool vgpu_ptx_accept(struct ptx_parser *p, char c)
@@ -429,16 +436,22 @@ static void parse_module(struct ptx_parser *p)
 
 CUresult vgpu_ptx_module_load(const char *text, size_t bytes, struct ptx_budget *budget,
                               struct ptx_memory *memory, const ptx_exec_fn *handlers,
-                              struct ptx_module **out, char *log, size_t log_size)
+                              const uint32_t *stop, struct ptx_module **out, char *log,
+                              size_t log_size)
 {
     *out = NULL;
     if (log_size)
         log[0] = 0;
     struct ptx_parser p = {
-        .budget = budget, .handlers = handlers, .log = log, .log_size = log_size};
+        .budget = budget, .handlers = handlers, .stop = stop, .log = log, .log_size = log_size};
+    p.const_seed = vgpu_ptx_hash_seed(&p);
     if (bytes > PTX_MAX_IMAGE_BYTES) {
         vgpu_ptx_fail(&p, CUDA_ERROR_OUT_OF_MEMORY, 0,
                       "an image of %zu bytes; at most %u are taken", bytes, PTX_MAX_IMAGE_BYTES);
+        return p.result;
+    }
+    if (budget->limit_bytes - budget->used_bytes < MODULE_BYTES) {
+        vgpu_ptx_fail_memory(&p);
         return p.result;
     }
     p.module = calloc(1, sizeof(*p.module));
@@ -448,6 +461,7 @@ CUresult vgpu_ptx_module_load(const char *text, size_t bytes, struct ptx_budget 
         free(p.module);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
+    budget->used_bytes += MODULE_BYTES;
     p.module->arena.budget = budget;
     p.module->memory = memory;
     p.fn_tail = &p.module->functions;
@@ -478,5 +492,6 @@ void vgpu_ptx_module_free(struct ptx_module *m)
     for (struct ptx_global *g = m->globals; g; g = g->next)
         vgpu_ptx_memory_release(m->memory, g->address, true);
     vgpu_ptx_arena_free(&m->arena);
+    b->used_bytes -= MODULE_BYTES;
     free(m);
 }

@@ -89,6 +89,8 @@ struct ptx_parser {
     struct ptx_vec pending; /* struct ptx_pending */
     struct ptx_const_key *const_keys;
     uint32_t const_cap, const_count;
+    uint64_t const_seed;
+    const uint32_t *stop; /* enum ptx_stop, atomic: anything but PTX_GO ends the load */
     int32_t sreg_rows[PTX_SR_ROWS];
     uint64_t shared_used, local_used;
     uint32_t param_bytes;

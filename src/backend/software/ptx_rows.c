@@ -19,10 +19,34 @@ bool vgpu_ptx_new_row(struct ptx_parser *p, bool wide, int32_t *row)
     return true;
 }
 
-static uint32_t hash_const(uint64_t value, bool wide)
+/* Slots of the table looked at for one value; one that finds neither itself nor room in them gets a
+ * row of its own each time it is used. */
+#define MAX_PROBES 256u
+
+/*
+ * Two multiplications by numbers the guest cannot know, with a fold between them: it cannot choose
+ * constants that share a place, nor multiples that do whatever the number is.
+ */
+static uint32_t hash_const(const struct ptx_parser *p, uint64_t value, bool wide)
 {
-    uint64_t h = (value ^ (wide ? 0x5555 : 0)) * 0x9e3779b97f4a7c15ull;
+    uint64_t h = (value ^ p->const_seed) + wide;
+    h *= p->const_seed | 1;
+    h ^= h >> 32;
+    h *= (p->const_seed >> 7 ^ 0x9e3779b97f4a7c15ull) | 1;
     return (uint32_t)(h >> 32);
+}
+
+/* Where `value` is or could be put; false: it is not there and there is no room near its place. */
+static bool probe_const(const struct ptx_parser *p, const struct ptx_const_key *keys, uint32_t cap,
+                        uint64_t value, bool wide, uint32_t *at)
+{
+    uint32_t first = hash_const(p, value, wide);
+    for (uint32_t i = 0; i < MAX_PROBES && i < cap; i++) {
+        const struct ptx_const_key *k = &keys[ *at = (first + i) & (cap - 1)];
+        if (k->stamp != p->fn_stamp || (k->value == value && k->wide == wide))
+            return true;
+    }
+    return false;
 }
 
 /* Doubles the table of known constants, keeping this function's. */
@@ -37,12 +61,9 @@ static bool grow_consts(struct ptx_parser *p)
         return vgpu_ptx_fail_memory(p);
     for (uint32_t i = 0; i < p->const_cap; i++) {
         const struct ptx_const_key *k = &p->const_keys[i];
-        if (k->stamp != p->fn_stamp)
-            continue;
-        uint32_t at = hash_const(k->value, k->wide) & (cap - 1);
-        while (keys[at].stamp)
-            at = (at + 1) & (cap - 1);
-        keys[at] = *k;
+        uint32_t at;
+        if (k->stamp == p->fn_stamp && probe_const(p, keys, cap, k->value, k->wide, &at))
+            keys[at] = *k;
     }
     free(p->const_keys);
     p->const_keys = keys;
@@ -57,13 +78,11 @@ bool vgpu_ptx_const_row(struct ptx_parser *p, uint64_t value, bool wide, int32_t
         value = (uint32_t)value;
     if (p->const_count * 2 >= p->const_cap && !grow_consts(p))
         return false;
-    uint32_t at = hash_const(value, wide) & (p->const_cap - 1);
-    for (; p->const_keys[at].stamp == p->fn_stamp; at = (at + 1) & (p->const_cap - 1)) {
-        const struct ptx_const_key *k = &p->const_keys[at];
-        if (k->value == value && k->wide == wide) {
-            *row = k->slot | PTX_CONST_ROW;
-            return true;
-        }
+    uint32_t at;
+    bool room = probe_const(p, p->const_keys, p->const_cap, value, wide, &at);
+    if (room && p->const_keys[at].stamp == p->fn_stamp) {
+        *row = p->const_keys[at].slot | PTX_CONST_ROW;
+        return true;
     }
     struct ptx_vec *consts = &p->fn->consts;
     int32_t slot = (int32_t)consts->count;
@@ -75,8 +94,10 @@ bool vgpu_ptx_const_row(struct ptx_parser *p, uint64_t value, bool wide, int32_t
         for (unsigned i = 0; i < PTX_SLOT_BYTES; i += wide ? 8 : 4)
             memcpy(bytes + i, wide ? (void *)&value : (void *)&v32, wide ? 8 : 4);
     }
-    p->const_keys[at] = (struct ptx_const_key){value, slot, wide, p->fn_stamp};
-    p->const_count++;
+    if (room) {
+        p->const_keys[at] = (struct ptx_const_key){value, slot, wide, p->fn_stamp};
+        p->const_count++;
+    }
     *row = slot | PTX_CONST_ROW;
     return true;
 }

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <time.h>
 
 #define FIRST_BUCKETS 256u
@@ -23,14 +24,30 @@ static uint32_t hash_name(uint32_t seed, const char *s, uint32_t len)
     return h ^ h >> 12;
 }
 
+uint64_t vgpu_ptx_hash_seed(const void *salt)
+{
+    struct timespec now;
+    uint64_t seed = 0;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    /* Sixteen random bytes that the kernel gives every program when it starts. */
+    const void *random = (const void *)getauxval(AT_RANDOM);
+    if (random)
+        memcpy(&seed, random, sizeof(seed));
+    seed ^= (uint64_t)now.tv_nsec ^ (uint64_t)(uintptr_t)salt << 20;
+    /* One way, more or less: what the seed is made of guards other things. */
+    for (unsigned i = 0; i < 2; i++) {
+        seed ^= seed >> 32;
+        seed *= 0xd6e8feb86659fd93ull;
+    }
+    return seed ^ seed >> 32;
+}
+
 bool vgpu_ptx_symbols_init(struct ptx_symbols *t, struct ptx_budget *budget)
 {
     memset(t, 0, sizeof(*t));
     t->budget = budget;
     t->arena.budget = budget;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    t->seed = ((uint32_t)now.tv_nsec ^ (uint32_t)((uintptr_t)t >> 4)) * 2654435761u;
+    t->seed = (uint32_t)vgpu_ptx_hash_seed(t);
     t->buckets = calloc(FIRST_BUCKETS, sizeof(*t->buckets));
     t->bucket_count = FIRST_BUCKETS;
     return t->buckets != NULL;

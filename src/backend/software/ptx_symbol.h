@@ -40,6 +40,9 @@ struct ptx_symbols {
     struct ptx_arena arena;
 };
 
+/* A number a guest cannot know: what the hashes of its names and constants start from. */
+uint64_t vgpu_ptx_hash_seed(const void *salt);
+
 bool vgpu_ptx_symbols_init(struct ptx_symbols *t, struct ptx_budget *budget);
 void vgpu_ptx_symbols_free(struct ptx_symbols *t);
 

@@ -18,10 +18,6 @@ struct ptx_barrier {
     uint32_t voted;    /* of so many */
 };
 
-/* Blocks go on while this is PTX_GO; one word, so that an interrupt cannot hit the launch after the
- * one it meant. */
-enum ptx_stop { PTX_GO, PTX_STOP_FAULT, PTX_STOP_INTERRUPT, PTX_STOP_IDLE };
-
 /* What the blocks of one launch share. */
 struct ptx_grid {
     const struct ptx_function *fn;

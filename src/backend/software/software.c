@@ -4,7 +4,8 @@
  * session's state and its sticky error; how PTX is read or run is in the other files.
  *
  * A launch runs before `launch` returns, on the pool's threads and the caller's, so nothing else
- * ever finds a kernel running but `interrupt`, which only touches one atomic word.
+ * ever finds a kernel running but `interrupt`, which only touches one atomic word. A load looks at
+ * the same word.
  */
 #include "software.h"
 
@@ -234,8 +235,15 @@ static CUresult sw_module_load(struct vgpu_backend *b, const void *image, size_t
         return CUDA_ERROR_INVALID_IMAGE;
     }
     struct ptx_module *m;
-    CUresult r = vgpu_ptx_module_load(image, image_bytes, &b->budget, &b->memory, b->handlers, &m,
-                                      log, log_size);
+    __atomic_store_n(&b->stop, PTX_GO, __ATOMIC_RELEASE);
+    CUresult r = vgpu_ptx_module_load(image, image_bytes, &b->budget, &b->memory, b->handlers,
+                                      &b->stop, &m, log, log_size);
+    __atomic_store_n(&b->stop, PTX_STOP_IDLE, __ATOMIC_RELEASE);
+    if (r == CUDA_ERROR_LAUNCH_TIMEOUT) {
+        /* Whoever interrupts wants this session's work to end, not its next request to begin. */
+        b->sticky = r;
+        snprintf(b->last_error, sizeof(b->last_error), "a module's load was interrupted");
+    }
     if (r != CUDA_SUCCESS)
         return r;
     m->next = b->modules;

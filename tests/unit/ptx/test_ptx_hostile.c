@@ -6,9 +6,11 @@
  */
 #include "ptx_rig.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define BAD CUDA_ERROR_INVALID_PTX
 
@@ -374,6 +376,117 @@ static void test_many(void **state)
     rig_close(&r);
 }
 
+static double load_cpu_s(const uint64_t *values, unsigned n)
+{
+    struct vgpu_backend_config config = {.threads = 1, .module_memory_bytes = 1ull << 30};
+    struct timespec from, to;
+    struct rig r;
+    size_t cap = 16u << 20, at = 0;
+    char *s = malloc(cap);
+    assert_non_null(s);
+    rig_open_config(&r, &config);
+    at += (size_t)snprintf(s, cap, "%s.visible .entry k() { .reg .b64 %%l;\n", PTX_HEAD);
+    for (unsigned i = 0; i < n; i++)
+        at += (size_t)snprintf(s + at, cap - at, "mov.b64 %%l,0x%llx;\n",
+                               (unsigned long long)values[i]);
+    at += (size_t)snprintf(s + at, cap - at, "ret; }\n");
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+    assert_int_equal(load_exact(&r, s, at), CUDA_SUCCESS);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+    rig_close(&r);
+    free(s);
+    return (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) * 1e-9;
+}
+
+/*
+ * "in time linear in its text": constants that any unkeyed multiplicative hash of its usual
+ * constants puts in one place cost what other constants cost. The bound is two orders of magnitude
+ * above that and one below what a chain of them all would take.
+ */
+static void test_chosen_constants(void **state)
+{
+    (void)state;
+    enum { N = 250000 };
+    uint64_t golden = 0x9e3779b97f4a7c15ull, inverse = golden, x = 88172645463325252ull;
+    for (unsigned i = 0; i < 6; i++)
+        inverse *= 2 - golden * inverse;
+    assert_true(golden * inverse == 1);
+    uint64_t *plain = malloc(N * sizeof(*plain)), *chosen = malloc(N * sizeof(*chosen));
+    assert_true(plain && chosen);
+    for (unsigned i = 0; i < N; i++) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        plain[i] = x;
+        /* The product's upper half, of which the place is made, ends in zeros. */
+        chosen[i] = (((uint64_t)(i >> 4) << 52 | (uint64_t)i << 8) * inverse) ^ 0x5555;
+    }
+    double usual = load_cpu_s(plain, N), flood = load_cpu_s(chosen, N);
+    if (flood > 20 * usual + 2)
+        print_error("%.2f s for chosen constants, %.2f s for random ones\n", flood, usual);
+    assert_true(flood <= 20 * usual + 2);
+    free(plain);
+    free(chosen);
+}
+
+struct interrupter {
+    struct rig *r;
+    int done; /* atomic */
+};
+
+static void *interrupt_until_done(void *arg)
+{
+    struct interrupter *it = arg;
+    while (!__atomic_load_n(&it->done, __ATOMIC_ACQUIRE)) {
+        nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+        it->r->o->interrupt(it->r->b);
+    }
+    return NULL;
+}
+
+/* "Ends running kernels as soon as possible with LAUNCH_TIMEOUT (sticky). Callable from any
+ * thread": a load ends so, too, and leaves nothing behind. */
+static void test_load_interrupted(void **state)
+{
+    (void)state;
+    struct vgpu_backend_config config = {.threads = 1, .module_memory_bytes = 1ull << 30};
+    struct rig r;
+    struct interrupter it = {.r = &r};
+    pthread_t thread;
+    size_t n;
+    uint64_t at;
+    char *s = repeat(PTX_HEAD ".visible .entry k() { .reg .b32 %r<2>;", "add.u32 %r0, %r0, %r1;\n",
+                     600000, "ret; }", &n);
+    rig_open_config(&r, &config);
+    /* Nothing is running: nothing is kept for the load. */
+    r.o->interrupt(r.b);
+    assert_int_equal(load_exact(&r, PTX_HEAD, strlen(PTX_HEAD)), CUDA_SUCCESS);
+    assert_int_equal(pthread_create(&thread, NULL, interrupt_until_done, &it), 0);
+    CUresult rc = load_exact(&r, s, n);
+    __atomic_store_n(&it.done, 1, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    assert_int_equal(rc, CUDA_ERROR_LAUNCH_TIMEOUT);
+    assert_non_null(strstr(r.log, "interrupted"));
+    assert_int_equal(r.o->mem_alloc(r.b, 4, &at), CUDA_ERROR_LAUNCH_TIMEOUT);
+    rig_close(&r);
+    free(s);
+}
+
+/* "OUT_OF_MEMORY beyond module_memory_bytes": modules without anything in them count, too. */
+static void test_empty_modules(void **state)
+{
+    (void)state;
+    struct vgpu_backend_config config = {.threads = 1, .module_memory_bytes = 1 << 20};
+    struct rig r;
+    unsigned kept = 0;
+    CUresult rc = CUDA_SUCCESS;
+    rig_open_config(&r, &config);
+    while (kept < 20000 && (rc = rig_load_raw(&r, PTX_HEAD, strlen(PTX_HEAD))) == CUDA_SUCCESS)
+        kept++;
+    assert_int_equal(rc, CUDA_ERROR_OUT_OF_MEMORY);
+    rig_close(&r);
+}
+
 /* What a toolchain writes around code is read over; a final NUL and what follows it are not text.
  */
 static void test_tolerated(void **state)
@@ -395,9 +508,12 @@ static void test_tolerated(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        VGPU_TEST(test_truncated),     VGPU_TEST(test_mutated),     VGPU_TEST(test_header),
-        VGPU_TEST(test_statements),    VGPU_TEST(test_huge_counts), VGPU_TEST(test_deep_and_long),
-        VGPU_TEST(test_module_budget), VGPU_TEST(test_many),        VGPU_TEST(test_tolerated),
+        VGPU_TEST(test_truncated),        VGPU_TEST(test_mutated),
+        VGPU_TEST(test_header),           VGPU_TEST(test_statements),
+        VGPU_TEST(test_huge_counts),      VGPU_TEST(test_deep_and_long),
+        VGPU_TEST(test_module_budget),    VGPU_TEST(test_many),
+        VGPU_TEST(test_tolerated),        VGPU_TEST(test_chosen_constants),
+        VGPU_TEST(test_load_interrupted), VGPU_TEST(test_empty_modules),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,7 +64,10 @@ class Mediator:
             env=dict(os.environ, VGPU_FAKE=self.fake_start, **(env or {})))
         os.close(w)
         try:
-            if ready and (not select.select([r], [], [], PATIENCE_S)[0] or os.read(r, 16) != b'ready\n'):
+            said = b''
+            while select.select([r], [], [], PATIENCE_S)[0] and not said.endswith(b'.'):
+                said += os.read(r, 16) or b'.'  # the end: then the mediator has closed it
+            if ready and said != b'ready\n.':
                 self.process.kill()
                 self.process.wait()
                 raise AssertionError('the mediator did not get ready:\n' + self.text())

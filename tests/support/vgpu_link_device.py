@@ -257,6 +257,9 @@ class Listener:
 def connect(path):
     """A local client: the same protocol on the mediator's own socket."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(TIMEOUT_S)
-    sock.connect(path)
+    try:
+        sock.connect(path)  # waits while the queue is full, which a socket with a time-out would not
+    except OSError:
+        sock.close()
+        raise
     return DeviceLink(sock)

@@ -26,6 +26,7 @@ struct mailbox {
     struct vgpu_transport base;
     int fd; /* of resource0: mapped, and locked while a request is in flight */
     volatile uint8_t *bar;
+    bool kept_from_child; /* the kernel leaves the mapping out of forked children */
     bool locked;
 };
 
@@ -53,7 +54,8 @@ static int lock_mailbox(struct mailbox *mailbox, uint64_t deadline_ns)
         if (errno != EWOULDBLOCK)
             return vgpu_fail(-errno, "the mailbox cannot be locked: %s", strerror(errno));
         if (!vgpu_backoff_wait(&backoff, deadline_ns))
-            return vgpu_fail(-ETIMEDOUT, "other programs kept the mailbox for the whole time-out");
+            return vgpu_fail(-ETIMEDOUT, "other programs kept the mailbox for the whole time-out: "
+                                         "try again, or give it longer");
     }
     mailbox->locked = true;
     return 0;
@@ -93,8 +95,9 @@ static int settle_mailbox(struct mailbox *mailbox, uint64_t deadline_ns)
         }
         if (!vgpu_backoff_wait(&backoff, deadline_ns))
             return vgpu_fail(-ETIMEDOUT,
-                             "the mailbox is still %s with a request that another program left "
-                             "there; the device gives it up after its own time-out",
+                             "the mailbox is still %s with an earlier request, which was given up "
+                             "here or left by another program; the device gives it up after its "
+                             "own time-out (30 s unless configured): try again then",
                              vgpu_status_text(status));
     }
 }
@@ -197,7 +200,8 @@ static void mailbox_close(struct vgpu_transport *transport, bool forked)
     struct mailbox *mailbox = to_mailbox(transport);
     if (!forked)
         unlock_mailbox(mailbox);
-    if (mailbox->bar)
+    /* In a child what stands at that address may be something else by now, and the child's own. */
+    if (mailbox->bar && !(forked && mailbox->kept_from_child))
         munmap((void *)(uintptr_t)mailbox->bar, VGPU_BAR0_SIZE);
     if (mailbox->fd >= 0)
         close(mailbox->fd);
@@ -300,7 +304,7 @@ int vgpu_transport_mailbox_open(const char *device_dir, const char *resource0,
         goto fail;
     }
     /* A child that touched the registers by mistake would disturb its parent's request. */
-    madvise(bar, VGPU_BAR0_SIZE, MADV_DONTFORK);
+    mailbox->kept_from_child = madvise(bar, VGPU_BAR0_SIZE, MADV_DONTFORK) == 0;
     mailbox->bar = bar;
     if ((err = check_device(mailbox, path)) < 0)
         goto fail;

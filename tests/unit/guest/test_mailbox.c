@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The mailbox as one process after another uses it: request and response, what others leave behind,
  * resets, time-outs. */
+#define _GNU_SOURCE /* mincore */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -244,7 +247,8 @@ static void test_busy_leftover_time_out(void **state)
     set_hold(f, true);
     assert_int_equal(vgpu_execute_request(f->gpu, "oooo", 4, 0, 30, &response), -ETIMEDOUT);
     assert_int_equal(vgpu_execute_request(f->gpu, "nnnn", 4, 0, 30, &response), -ETIMEDOUT);
-    assert_non_null(strstr(vgpu_last_error_text(), "another program"));
+    assert_non_null(strstr(vgpu_last_error_text(), "left by another program"));
+    assert_non_null(strstr(vgpu_last_error_text(), "given up here"));
     assert_int_equal(model_request_count(f->model), 1);
     /* The lock is free all the same. */
     set_hold(f, false);
@@ -509,6 +513,45 @@ static void test_fork_guard(void **state)
     assert_memory_equal(response.bytes + 32, "abcd", 4);
 }
 
+/* Where the kernel has mapped a file in this process. */
+static void *find_mapping(const char *path)
+{
+    char line[512];
+    void *found = NULL;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    assert_non_null(maps);
+    while (!found && fgets(line, sizeof(line), maps)) {
+        line[strcspn(line, "\n")] = 0;
+        char *name = strchr(line, '/');
+        if (name && strcmp(name, path) == 0)
+            found = (void *)(uintptr_t)strtoull(line, NULL, 16);
+    }
+    fclose(maps);
+    return found;
+}
+
+/* BAR0 is not there in a forked child, so what stands at its address is the child's own: freeing
+ * the inherited handle must leave it alone. */
+static void test_fork_keeps_memory(void **state)
+{
+    struct fixture *f = *state;
+    void *bar = find_mapping(f->model->resource0);
+    assert_non_null(bar);
+    pid_t pid = fork();
+    if (pid == 0) {
+        unsigned char resident[VGPU_BAR0_SIZE / 4096 + 1];
+        char *own = mmap(bar, VGPU_BAR0_SIZE, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        if (own != bar)
+            _exit(2);
+        own[0] = 42;
+        vgpu_cleanup(f->gpu);
+        _exit(mincore(own, VGPU_BAR0_SIZE, resident) == 0 && own[0] == 42 ? 0 : 1);
+    }
+    wait_child(pid);
+    exchange(f->gpu, 'p', 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -532,6 +575,7 @@ int main(void)
         VGPU_TEST_F(test_processes, setup, teardown),
         VGPU_TEST_F(test_killed_in_flight, setup, teardown),
         VGPU_TEST_F(test_fork_guard, setup, teardown),
+        VGPU_TEST_F(test_fork_keeps_memory, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

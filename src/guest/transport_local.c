@@ -23,6 +23,7 @@
 #include "vgpu/link.h"
 
 #define ATTACH_TIMEOUT_MS 10000u
+#define CANCEL_TIMEOUT_MS 250u /* a link that takes no CANCEL for that long is given up */
 
 struct local {
     struct vgpu_transport base;
@@ -32,6 +33,8 @@ struct local {
     pthread_mutex_t lock; /* guards what follows: registers may be read by any thread */
     int fd;               /* -1: not connected */
     bool attached;
+    bool waiting; /* a thread sleeps on fd, without the lock: nobody else may read from it, which
+                     could take what it is waiting for, nor close it */
     uint32_t generation;
     struct vgpu_link_welcome shown; /* what the registers show while attached */
     uint64_t last_seq;
@@ -140,7 +143,10 @@ static int take_message(struct local *local, const struct vgpu_link_header *head
                take_welcome(local, payload);
         break;
     case VGPU_LINK_REFUSE:
-        return good && !local->attached ? fail_refused(payload, header->length) : -EBADMSG;
+        if (good && !local->attached)
+            return fail_refused(payload, header->length);
+        good = false;
+        break;
     case VGPU_LINK_RESPONSE:
         good = local->attached && take_response(local, header->seq, payload, header->length);
         break;
@@ -200,14 +206,30 @@ static int receive(struct local *local)
     }
 }
 
+/* Sleeps until the socket is ready, without the lock, so that other threads may read registers.
+ * False: the deadline has passed. */
+static bool wait_ready(struct local *local, short events, uint64_t deadline_ns)
+{
+    uint32_t remaining_ms = vgpu_remaining_ms(deadline_ns);
+    struct pollfd ready = {.fd = local->fd, .events = events};
+    local->waiting = true;
+    pthread_mutex_unlock(&local->lock);
+    int n = poll(&ready, 1, remaining_ms > INT32_MAX ? INT32_MAX : (int)remaining_ms);
+    pthread_mutex_lock(&local->lock);
+    local->waiting = false;
+    return n != 0 || remaining_ms != 0;
+}
+
 /* ---- Messages out ---- */
 
 /*
- * All of it, or a broken link: a peer that takes nothing for that long is dead to us. `parts` fit
- * into the socket's buffer in all but strange cases, so this hardly ever waits.
+ * All of it. -ETIMEDOUT: the peer took none of it, and the link is as good as before. Any other
+ * error, also a peer that takes one half, means that the link is to be lost. A message fits into
+ * the socket's buffer in all but strange cases, so this hardly ever waits.
  */
 static int send_message(struct local *local, uint16_t type, uint64_t seq, const void *head,
-                        size_t head_length, const void *body, size_t body_length)
+                        size_t head_length, const void *body, size_t body_length,
+                        uint64_t deadline_ns)
 {
     uint8_t bytes[sizeof(struct vgpu_link_header) + VGPU_LINK_MAX_PAYLOAD];
     struct vgpu_link_header header = {
@@ -224,7 +246,6 @@ static int send_message(struct local *local, uint16_t type, uint64_t seq, const 
     if (body_length)
         memcpy(bytes + length, body, body_length);
     length += body_length;
-    uint64_t deadline_ns = vgpu_deadline_ns(ATTACH_TIMEOUT_MS);
     for (size_t sent = 0; sent < length;) {
         ssize_t n = send(local->fd, bytes + sent, length - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n >= 0) {
@@ -235,52 +256,62 @@ static int send_message(struct local *local, uint16_t type, uint64_t seq, const 
             continue;
         if (errno != EAGAIN && errno != EWOULDBLOCK)
             return vgpu_fail(-errno, "the link to the mediator failed: %s", strerror(errno));
-        uint32_t remaining_ms = vgpu_remaining_ms(deadline_ns);
-        if (remaining_ms == 0)
-            return vgpu_fail(-ENOLINK, "the mediator takes nothing from the link");
-        poll(&(struct pollfd){.fd = local->fd, .events = POLLOUT}, 1, (int)remaining_ms);
+        if (!wait_ready(local, POLLOUT, deadline_ns))
+            return vgpu_fail(sent ? -ENOLINK : -ETIMEDOUT,
+                             "the mediator takes nothing from the link: is it stopped?");
     }
     return 0;
 }
 
 /* ---- States ---- */
 
-/*
- * Waits until something comes in, and takes it. Lets go of the lock while it waits, so that other
- * threads may read registers; only the thread that owns the request gets here.
- */
+/* Waits until something comes in, and takes it. Only the thread that owns the request gets here. */
 static int wait_input(struct local *local, uint64_t deadline_ns)
 {
-    uint32_t remaining_ms = vgpu_remaining_ms(deadline_ns);
-    struct pollfd ready = {.fd = local->fd, .events = POLLIN};
-    pthread_mutex_unlock(&local->lock);
-    int n = poll(&ready, 1, remaining_ms > INT32_MAX ? INT32_MAX : (int)remaining_ms);
-    pthread_mutex_lock(&local->lock);
-    if (n == 0 && remaining_ms == 0)
+    if (!wait_ready(local, POLLIN, deadline_ns))
         return -ETIMEDOUT;
-    if (local->fd < 0)
-        return -ENOLINK; /* another thread saw the link end */
     int err = receive(local);
     if (err < 0)
         lose_link(local);
     return err;
 }
 
+/* A Unix socket cannot be waited for until its queue of connections has room: asks again and again,
+ * without the lock in between. */
+static int connect_peer(struct local *local, uint64_t deadline_ns)
+{
+    struct vgpu_backoff backoff = {.start_ns = 1};
+    for (;;) {
+        if (connect(local->fd, (struct sockaddr *)&local->peer, sizeof(local->peer)) == 0)
+            return 0;
+        if (errno == EINTR)
+            continue;
+        if (errno != EAGAIN)
+            return vgpu_fail(-errno, "no mediator at %s: %s", local->peer.sun_path,
+                             strerror(errno));
+        pthread_mutex_unlock(&local->lock);
+        bool again = vgpu_backoff_wait(&backoff, deadline_ns);
+        pthread_mutex_lock(&local->lock);
+        if (!again)
+            return vgpu_fail(-ETIMEDOUT, "the mediator at %s takes no connection: is it stopped?",
+                             local->peer.sun_path);
+    }
+}
+
 /* Connects and attaches. The lock is held. */
 static int attach(struct local *local, uint64_t deadline_ns)
 {
-    local->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (local->fd < 0)
-        return vgpu_fail(-errno, "no socket can be made: %s", strerror(errno));
-    local->hello.generation = local->generation;
-    int err = 0;
-    if (connect(local->fd, (struct sockaddr *)&local->peer, sizeof(local->peer)) < 0)
-        err = vgpu_fail(-errno, "no mediator at %s: %s", local->peer.sun_path, strerror(errno));
-    if (err == 0)
-        err = send_message(local, VGPU_LINK_HELLO, 0, &local->hello, sizeof(local->hello), NULL, 0);
     uint64_t limit_ns = vgpu_deadline_ns(ATTACH_TIMEOUT_MS);
     if (deadline_ns < limit_ns)
         limit_ns = deadline_ns;
+    local->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (local->fd < 0)
+        return vgpu_fail(-errno, "no socket can be made: %s", strerror(errno));
+    local->hello.generation = local->generation;
+    int err = connect_peer(local, limit_ns);
+    if (err == 0)
+        err = send_message(local, VGPU_LINK_HELLO, 0, &local->hello, sizeof(local->hello), NULL, 0,
+                           limit_ns);
     while (err == 0 && !local->attached) {
         err = wait_input(local, limit_ns);
         if (err == -ETIMEDOUT)
@@ -295,6 +326,7 @@ static int local_send(struct vgpu_transport *transport, const void *request, uin
                       uint32_t request_id, uint64_t deadline_ns)
 {
     struct local *local = to_local(transport);
+    int err = 0;
     pthread_mutex_lock(&local->lock);
     /* What has come in meanwhile, the end of the link above all, comes first. */
     if (local->attached && receive(local) < 0)
@@ -306,12 +338,15 @@ static int local_send(struct vgpu_transport *transport, const void *request, uin
     } else {
         struct vgpu_link_request head = {.request_id = request_id, .request_length = length};
         local->outstanding = ++local->last_seq;
-        if (send_message(local, VGPU_LINK_REQUEST, local->outstanding, &head, sizeof(head), request,
-                         length) < 0)
+        err = send_message(local, VGPU_LINK_REQUEST, local->outstanding, &head, sizeof(head),
+                           request, length, deadline_ns);
+        if (err == -ETIMEDOUT)
+            local->outstanding = 0; /* nothing of it has left */
+        else if (err < 0)
             lose_link(local);
     }
     pthread_mutex_unlock(&local->lock);
-    return 0;
+    return err == -ETIMEDOUT ? err : 0; /* a lost link has completed the request */
 }
 
 static int local_wait(struct vgpu_transport *transport, uint64_t deadline_ns, uint32_t *status)
@@ -348,7 +383,8 @@ static void local_abandon(struct vgpu_transport *transport)
     if (local->outstanding) {
         uint64_t seq = local->outstanding;
         local->outstanding = 0;
-        if (send_message(local, VGPU_LINK_CANCEL, seq, NULL, 0, NULL, 0) < 0)
+        if (send_message(local, VGPU_LINK_CANCEL, seq, NULL, 0, NULL, 0,
+                         vgpu_deadline_ns(CANCEL_TIMEOUT_MS)) < 0)
             lose_link(local);
     }
     pthread_mutex_unlock(&local->lock);
@@ -358,7 +394,8 @@ static int local_read_register(struct vgpu_transport *transport, uint32_t offset
 {
     struct local *local = to_local(transport);
     pthread_mutex_lock(&local->lock);
-    if (local->attached && receive(local) < 0)
+    /* Who sleeps on the link sees its end by itself, and at once. */
+    if (local->attached && !local->waiting && receive(local) < 0)
         lose_link(local);
     switch (offset) {
     case VGPU_REG_POOL_ID:
@@ -434,7 +471,7 @@ int vgpu_transport_local_open(const char *path, const struct vgpu_options *optio
     } else {
         memcpy(local->peer.sun_path, path, strlen(path) + 1);
         pthread_mutex_lock(&local->lock);
-        err = attach(local, vgpu_deadline_ns(ATTACH_TIMEOUT_MS));
+        err = attach(local, vgpu_deadline_ns(options->timeout_ms));
         pthread_mutex_unlock(&local->lock);
     }
     if (err < 0) {

@@ -3,6 +3,8 @@
  * happens when the mediator breaks it. */
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +13,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "guest/deadline.h"
 #include "guest/vgpu_mmio_client.h"
 #include "vgpu/link.h"
 #include "vgpu_test.h"
-#include <pthread.h>
 
 struct peer;
 /* What the mediator does with one connection, after HELLO and WELCOME. */
@@ -23,6 +25,7 @@ typedef void (*script)(struct peer *peer, int fd);
 struct peer {
     pthread_t thread;
     int listen_fd, stop[2];
+    int deaf[2]; /* of one that does not read until a byte comes here */
     char directory[96], path[108];
     script script;
     bool welcome; /* answer HELLO */
@@ -298,6 +301,10 @@ static void script_bad_welcome(struct peer *peer, int fd)
         header.length = 4;
         break;
     }
+    case 15: /* or is about a request */
+        header.type = VGPU_LINK_REFUSE;
+        header.seq = 1;
+        break;
     }
     memcpy(payload, &welcome, sizeof(welcome));
     send_raw(fd, &header, payload, header.length);
@@ -308,10 +315,11 @@ static void test_bad_welcome(void **state)
     struct peer *peer = *state;
     peer->welcome = false;
     start(peer, script_bad_welcome);
-    for (peer->step = 0; peer->step < 15; peer->step++) {
+    for (peer->step = 0; peer->step < 16; peer->step++) {
         struct vgpu *gpu;
+        assert_int_equal(vgpu_init(NULL, NULL), -EINVAL); /* another text */
         int err = open_device(peer, &gpu);
-        if (err != -EBADMSG)
+        if (err != -EBADMSG || !strstr(vgpu_last_error_text(), "the mediator "))
             fail_msg("step %d: %d (%s)", peer->step, err, vgpu_last_error_text());
     }
 }
@@ -525,6 +533,111 @@ static void test_update(void **state)
     vgpu_cleanup(gpu);
 }
 
+/* Reads of registers go on while a request is waited for, and never take its answer away from the
+ * thread that sleeps until it comes. (It would sleep on until its time-out, a minute.) */
+struct reader {
+    struct vgpu *gpu;
+    atomic_bool stop;
+};
+
+static void *read_registers(void *opaque)
+{
+    struct reader *reader = opaque;
+    uint32_t value;
+    while (!atomic_load(&reader->stop))
+        vgpu_link_state(reader->gpu, &value);
+    return NULL;
+}
+
+static void test_readers_take_no_answer(void **state)
+{
+    struct peer *peer = *state;
+    struct reader reader = {0};
+    struct vgpu_response response;
+    pthread_t threads[2];
+    start(peer, script_echo);
+    assert_int_equal(open_device(peer, &reader.gpu), 0);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, read_registers, &reader), 0);
+    uint64_t start_ns = vgpu_now_ns();
+    for (int i = 0; i < 4000 && vgpu_now_ns() - start_ns < 50000000000u; i++)
+        assert_int_equal(vgpu_execute_request(reader.gpu, "abcd", 4, 0, 60000, &response), 0);
+    uint64_t took_ns = vgpu_now_ns() - start_ns;
+    atomic_store(&reader.stop, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    assert_true(took_ns < 50000000000u);
+    vgpu_cleanup(reader.gpu);
+}
+
+/* A mediator that accepts nobody: the queue of connections is full, and the call ends in time. */
+static void test_nobody_accepts(void **state)
+{
+    struct peer *peer = *state;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct vgpu_options options = VGPU_OPTIONS_INIT;
+    struct vgpu *gpu;
+    char device[128], path[108];
+    int fds[16], count = 0;
+    start(peer, script_echo);
+    snprintf(path, sizeof(path), "%s/full", peer->directory);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    int deaf = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(deaf, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(deaf, 0), 0);
+    for (bool full = false; !full && count < 16; count++) {
+        fds[count] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        full = connect(fds[count], (struct sockaddr *)&address, sizeof(address)) < 0;
+    }
+    snprintf(device, sizeof(device), "local:%s", path);
+    options.device = device;
+    options.timeout_ms = 50;
+    alarm(200); /* it would never end */
+    assert_int_equal(vgpu_init(&options, &gpu), -ETIMEDOUT);
+    alarm(0);
+    assert_non_null(strstr(vgpu_last_error_text(), "takes no connection"));
+    while (count > 0)
+        close(fds[--count]);
+    close(deaf);
+    unlink(path);
+}
+
+/* A mediator that stopped reading: once the socket is full, sending too ends in the caller's time.
+ */
+static void script_deaf(struct peer *peer, int fd)
+{
+    char byte;
+    (void)fd;
+    while (read(peer->deaf[0], &byte, 1) < 0 && errno == EINTR)
+        ;
+}
+
+static void test_deaf_mediator(void **state)
+{
+    struct peer *peer = *state;
+    struct vgpu *gpu;
+    struct vgpu_response response;
+    uint8_t request[VGPU_MAILBOX_BYTES] = {0};
+    uint64_t worst_ns = 0;
+    bool full = false;
+    assert_int_equal(pipe(peer->deaf), 0);
+    start(peer, script_deaf);
+    assert_int_equal(open_device(peer, &gpu), 0);
+    for (int i = 0; i < 2000 && !full; i++) {
+        uint64_t start_ns = vgpu_now_ns();
+        int err = vgpu_execute_request(gpu, request, sizeof(request), 0, 2, &response);
+        uint64_t took_ns = vgpu_now_ns() - start_ns;
+        worst_ns = took_ns > worst_ns ? took_ns : worst_ns;
+        full = err == 0 || strstr(vgpu_last_error_text(), "takes nothing");
+    }
+    assert_true(full);
+    assert_true(worst_ns < 8000000000u); /* not the ten seconds that attaching may take */
+    assert_int_equal(write(peer->deaf[1], "", 1), 1);
+    vgpu_cleanup(gpu);
+    close(peer->deaf[1]);
+    close(peer->deaf[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -536,6 +649,9 @@ int main(void)
         VGPU_TEST_F(test_late_and_slow, setup, teardown),
         VGPU_TEST_F(test_cancel, setup, teardown),
         VGPU_TEST_F(test_update, setup, teardown),
+        VGPU_TEST_F(test_readers_take_no_answer, setup, teardown),
+        VGPU_TEST_F(test_nobody_accepts, setup, teardown),
+        VGPU_TEST_F(test_deaf_mediator, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

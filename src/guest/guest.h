@@ -82,16 +82,18 @@ struct vgpu_call {
     const void *data;
     uint32_t data_length;
     uint32_t request_id; /* 0: a new one */
+    bool full_is_final;  /* error 7 means "no room", not "later": do not ask again */
 };
 
 /*
  * Makes the request, asks again while the host says "not yet", takes the answer apart. `response`
- * is where the answer's pointers lead. Returns as the public functions do. -ETIMEDOUT with
- * *pending_id set (when not NULL) means that the host said "not yet" to that request at least once.
+ * is where the answer's pointers lead. Returns as the public functions do. *asked_id (may be NULL)
+ * is the number it was asked under, 0 when it was not asked: after a negative result the host may
+ * still be at it, and its answer is to be had by asking under that number again.
  */
 int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call,
                       uint32_t timeout_ms, struct vgpu_response *response,
-                      struct vgpu_answer *answer, uint32_t *pending_id);
+                      struct vgpu_answer *answer, uint32_t *asked_id);
 
 /* ERROR_CODE as a negative errno, with a text. */
 int vgpu_fail_error_code(const char *what, uint32_t error_code, const struct vgpu_answer *answer);
@@ -99,8 +101,12 @@ int vgpu_fail_error_code(const char *what, uint32_t error_code, const struct vgp
 /* Something was queued that a SYNCHRONIZE asked before does not cover. */
 void vgpu_session_queued(struct vgpu_session *session);
 
-/* SESSION_CLOSE of any number, for the clean-up of dead programs' sessions and for our own. */
-int vgpu_session_end(struct vgpu *gpu, uint64_t number);
+/* The time-out of the session's calls, ms, never 0. */
+uint32_t vgpu_session_timeout_ms(struct vgpu_session *session);
+
+/* SESSION_CLOSE of any number, for the clean-up of dead programs' sessions and for our own. 0: it
+ * is closed. The last answer is waited for up to 250 ms past the deadline. */
+int vgpu_session_end(struct vgpu *gpu, uint64_t number, uint64_t deadline_ns);
 
 /* Finds the device that options and environment name. enumerate.c */
 int vgpu_find_device(const struct vgpu_options *options, char *device_dir, size_t capacity,

@@ -2,6 +2,7 @@
 /* Modules, kernels, launches, and the stages that carry what one request cannot hold. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "guest/deadline.h"
@@ -33,6 +34,9 @@ static uint32_t take_stage_number(struct vgpu_session *session)
     return stage;
 }
 
+/* What a failed call may wait for the answer to its STAGE_DROP, on top of its own time-out. */
+#define DROP_TIMEOUT_MS 1u /* so asked once, and 250 ms for the answer */
+
 static void drop_stage(struct vgpu_session *session, uint32_t stage)
 {
     struct vgpu_response response;
@@ -43,7 +47,21 @@ static void drop_stage(struct vgpu_session *session, uint32_t stage)
                              .prefix = AFTER_SESSION(drop),
                              .prefix_length = AFTER_SESSION_BYTES(drop)};
     /* It may be gone, or the session may be: nothing is left to do about either. */
-    (void)vgpu_session_call(session, &call, 0, &response, &answer, NULL);
+    (void)vgpu_session_call(session, &call, DROP_TIMEOUT_MS, &response, &answer, NULL);
+}
+
+/*
+ * After a failure whose answer does not say what became of the stage. A session has room for four:
+ * one that is left behind is missed later. Keeps the text of the failure.
+ */
+static int drop_stage_after(struct vgpu_session *session, uint32_t stage, int err)
+{
+    char why[768];
+    if (err == -ESTALE)
+        return err; /* it went with everything else */
+    snprintf(why, sizeof(why), "%s", vgpu_last_error_text());
+    drop_stage(session, stage);
+    return vgpu_fail(err, "%s", why);
 }
 
 /* Copies `bytes` into a stage of its own. The caller holds stage_lock. */
@@ -65,16 +83,11 @@ static int fill_stage(struct vgpu_session *session, const char *what, const void
             .data_length = left < STAGE_PIECE ? left : STAGE_PIECE,
         };
         int err = vgpu_session_call(session, &call, 0, &response, &answer, NULL);
-        if (err != 0) {
-            if (done != 0 && err != -ESTALE) {
-                char why[512]; /* the text of the failure, not of the clean-up */
-                strncpy(why, vgpu_last_error_text(), sizeof(why) - 1);
-                why[sizeof(why) - 1] = 0;
-                drop_stage(session, *stage);
-                vgpu_fail(err, "%s", why);
-            }
+        /* A first piece that was refused has made no stage; one without an answer may have. */
+        if (err < 0 || (err > 0 && done != 0))
+            return drop_stage_after(session, *stage, err);
+        if (err > 0)
             return err;
-        }
         done += call.data_length;
     }
     return 0;
@@ -109,8 +122,11 @@ int vgpu_module_load(struct vgpu_session *session, const void *image, size_t ima
         call.data = image;
         call.data_length = (uint32_t)image_bytes;
     }
-    if (err == 0)
+    if (err == 0) {
         err = vgpu_session_call(session, &call, 0, &response, &answer, NULL);
+        if (err < 0 && staged)
+            err = drop_stage_after(session, load.stage, err);
+    }
     if (staged)
         pthread_mutex_unlock(&session->stage_lock);
     if (err != 0)
@@ -302,6 +318,8 @@ int vgpu_launch(struct vgpu_session *session, const struct vgpu_launch *launch)
     if (err == 0) {
         vgpu_session_queued(session);
         err = vgpu_session_call(session, &call, 0, &response, &answer, NULL);
+        if (err < 0 && staged)
+            err = drop_stage_after(session, params[VGPU_KERNEL_ARGS_STAGE], err);
     }
     if (staged)
         pthread_mutex_unlock(&session->stage_lock);
@@ -311,7 +329,8 @@ int vgpu_launch(struct vgpu_session *session, const struct vgpu_launch *launch)
 /*
  * A SYNCHRONIZE that the caller stopped waiting for goes on at the host, and its answer may carry
  * an error that is told only once. So the next call first takes that answer, by the same number,
- * and then asks anew if anything was queued in between.
+ * and then asks anew if anything was queued in between. The number is kept until an answer came:
+ * asking under one that the host never saw, or has done with, only makes it a new request (P11).
  */
 int vgpu_synchronize(struct vgpu_session *session, uint32_t timeout_ms)
 {
@@ -320,6 +339,9 @@ int vgpu_synchronize(struct vgpu_session *session, uint32_t timeout_ms)
     int err = vgpu_check_session(session);
     if (err < 0)
         return err;
+    /* One time-out for both rounds, the session's own too. */
+    if (timeout_ms == 0)
+        timeout_ms = vgpu_session_timeout_ms(session);
     uint64_t deadline_ns = vgpu_deadline_ns(timeout_ms);
     for (;;) {
         pthread_mutex_lock(&session->lock);
@@ -331,13 +353,14 @@ int vgpu_synchronize(struct vgpu_session *session, uint32_t timeout_ms)
         pthread_mutex_unlock(&session->lock);
         struct vgpu_call call = {
             .what = "vgpu_synchronize", .opcode = VGPU_OP_SYNCHRONIZE, .request_id = earlier_id};
-        uint32_t pending_id;
+        uint32_t asked_id;
         uint32_t remaining_ms = vgpu_remaining_ms(deadline_ns);
-        err = vgpu_session_call(session, &call, timeout_ms && remaining_ms == 0 ? 1 : remaining_ms,
-                                &response, &answer, &pending_id);
-        if (err == -ETIMEDOUT && pending_id) {
+        err = vgpu_session_call(session, &call, remaining_ms ? remaining_ms : 1, &response, &answer,
+                                &asked_id);
+        if (err < 0) {
             pthread_mutex_lock(&session->lock);
-            session->sync_request_id = pending_id;
+            if (session->sync_request_id == 0)
+                session->sync_request_id = asked_id ? asked_id : earlier_id;
             pthread_mutex_unlock(&session->lock);
         }
         if (err != 0 || !again)

@@ -57,38 +57,40 @@ static bool parse_name(const char *name, uint64_t *number)
     return *number != 0;
 }
 
-/* Makes a directory that the group of its parent may work in. */
-static int make_shared_dir(int at, const char *path)
+/*
+ * Opens a directory that the group of its parent may work in, making it when it is missing. The
+ * mode is set by descriptor: by name it could be another's file by then.
+ */
+static int open_shared_dir(int at, const char *path, int flags)
 {
-    if (mkdirat(at, path, 0770) < 0)
-        return errno == EEXIST ? 0 : -errno;
+    bool made = mkdirat(at, path, 0770) == 0;
+    if (!made && errno != EEXIST)
+        return -errno;
+    int dir =
+        openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (made ? O_NOFOLLOW : 0) | flags);
+    if (dir < 0)
+        return -errno;
     /* The umask must not shut the group out. The set-group-ID bit hands the group down; a file
      * system that refuses it is one where only our own programs can clean up. */
-    if (fchmodat(at, path, 02770, 0) < 0 && fchmodat(at, path, 0770, 0) < 0)
-        return -errno;
-    return 0;
+    if (made && fchmod(dir, 02770) < 0 && fchmod(dir, 0770) < 0) {
+        int err = -errno;
+        close(dir);
+        return err;
+    }
+    return dir;
 }
 
 int vgpu_record_open_dir(const char *run_dir, const char *name)
 {
-    int err = make_shared_dir(AT_FDCWD, run_dir);
-    if (err < 0)
-        return vgpu_fail(err, "the run directory %s cannot be made: %s", run_dir, strerror(-err));
-    int parent = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int parent = open_shared_dir(AT_FDCWD, run_dir, 0); /* an administrator may have linked it */
     if (parent < 0)
-        return vgpu_fail(-errno, "the run directory %s cannot be opened: %s", run_dir,
-                         strerror(errno));
-    int dir = -1;
-    err = make_shared_dir(parent, name);
-    if (err == 0) {
-        dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-        if (dir < 0)
-            err = -errno;
-    }
+        return vgpu_fail(parent, "the run directory %s cannot be made or opened: %s", run_dir,
+                         strerror(-parent));
+    int dir = open_shared_dir(parent, name, O_NOFOLLOW);
     close(parent);
-    if (err < 0)
-        return vgpu_fail(err, "the run directory %s/%s cannot be used: %s", run_dir, name,
-                         strerror(-err));
+    if (dir < 0)
+        return vgpu_fail(dir, "the run directory %s/%s cannot be used: %s", run_dir, name,
+                         strerror(-dir));
     return dir;
 }
 
@@ -154,15 +156,15 @@ void vgpu_record_release(struct vgpu_record *record)
     *record = (struct vgpu_record)VGPU_RECORD_NONE;
 }
 
-/* Decides about one file. True: removed. */
-static bool sweep_file(int dir, const char *name, uint64_t number, const char *current,
-                       bool (*end)(void *context, uint64_t number), void *context)
+/* Decides about one file. 1: removed; 0: left; < 0: left, and no other is worth a try now. */
+static int sweep_file(int dir, const char *name, uint64_t number, const char *current,
+                      vgpu_record_end end, void *context)
 {
     /* Never follows a link, never waits on a pipe that somebody put there. */
     int fd = openat(dir, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
-        return false;
-    bool removed = false;
+        return 0;
+    int removed = 0;
     struct stat info;
     char content[CONTENT_SIZE] = "";
     if (fstat(fd, &info) < 0 || !S_ISREG(info.st_mode) || flock(fd, LOCK_EX | LOCK_NB) < 0 ||
@@ -174,16 +176,20 @@ static bool sweep_file(int dir, const char *name, uint64_t number, const char *c
     content[length] = 0;
     /* Without content its program died before it opened anything, or is just about to lock the
      * file: then its own check finds the file gone, and it takes another number. */
-    if (strcmp(content, current) == 0 && !end(context, number))
-        goto out;
+    if (strcmp(content, current) == 0) {
+        int err = end(context, number);
+        if (err != 0) {
+            removed = err < 0 ? err : 0;
+            goto out;
+        }
+    }
     removed = unlinkat(dir, name, 0) == 0;
 out:
     close(fd);
     return removed;
 }
 
-int vgpu_record_sweep(int dir, uint32_t generation, bool (*end)(void *context, uint64_t number),
-                      void *context)
+int vgpu_record_sweep(int dir, uint32_t generation, vgpu_record_end end, void *context)
 {
     char current[CONTENT_SIZE];
     format_content(current, generation);
@@ -203,9 +209,12 @@ int vgpu_record_sweep(int dir, uint32_t generation, bool (*end)(void *context, u
         if (!entry)
             break;
         uint64_t number;
-        if (parse_name(entry->d_name, &number) &&
-            sweep_file(dir, entry->d_name, number, current, end, context))
-            removed++;
+        if (!parse_name(entry->d_name, &number))
+            continue;
+        int swept = sweep_file(dir, entry->d_name, number, current, end, context);
+        if (swept < 0)
+            break;
+        removed += swept;
     }
     closedir(list);
     return removed;

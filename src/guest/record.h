@@ -37,11 +37,16 @@ void vgpu_record_remove(struct vgpu_record *record, uint64_t number);
 void vgpu_record_release(struct vgpu_record *record);
 
 /*
- * Calls `end` for every recorded session whose program died, and removes its file when that returns
- * true. Files of another generation or another boot are removed without: those sessions are gone.
- * Returns how many files were removed, or a negative errno.
+ * Ends a session whose program died. 0: it has ended, its file may go. > 0: the host said no, the
+ * file stays. < 0: no answer is to be had now, so that the sweep shall stop.
  */
-int vgpu_record_sweep(int dir, uint32_t generation, bool (*end)(void *context, uint64_t number),
-                      void *context);
+typedef int (*vgpu_record_end)(void *context, uint64_t number);
+
+/*
+ * Calls `end` for every recorded session whose program died, until one call fails without an
+ * answer. Files of another generation or another boot are removed without: those sessions are gone.
+ * Returns how many files were removed, or a negative errno when the directory cannot be read.
+ */
+int vgpu_record_sweep(int dir, uint32_t generation, vgpu_record_end end, void *context);
 
 #endif

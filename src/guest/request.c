@@ -111,13 +111,38 @@ static int errno_of_error_code(uint32_t error_code)
     }
 }
 
+/* What to do about an error code; empty where the host's own text has to say it. */
+static const char *advice(uint32_t error_code)
+{
+    switch (error_code) {
+    case VGPU_ERR_MEDIATOR_UNAVAILABLE:
+        return "; no mediator is attached: start vgpu-mediator on the host, or wait until it is "
+               "back, then open a new session";
+    case VGPU_ERR_TIMEOUT:
+        return "; the host was silent for the device's whole time-out and the request was given "
+               "up: look at the mediator on the host, then try again";
+    case VGPU_ERR_QUEUE_FULL:
+        return "; too much is in flight, or every session the VM may have is open: wait for what "
+               "was queued, or close a session, then try again";
+    case VGPU_ERR_UNSUPPORTED:
+        return "; the host does not know this operation: it needs a newer mediator";
+    case VGPU_ERR_RATE_LIMITED:
+        return "; the VM asks for more a second than it may: ask less often";
+    case VGPU_ERR_QUARANTINED:
+        return "; the host took this VM off the GPU: its administrator has to let it back in";
+    default:
+        return "";
+    }
+}
+
 int vgpu_fail_error_code(const char *what, uint32_t error_code, const struct vgpu_answer *answer)
 {
     char text[512];
     copy_host_text(answer, text, sizeof(text));
     return vgpu_fail(errno_of_error_code(error_code),
-                     "%s: the device says error %" PRIu32 ", %s%s%s", what, error_code,
-                     vgpu_error_code_text(error_code), text[0] ? ": " : "", text);
+                     "%s: the device says error %" PRIu32 ", %s%s%s%s", what, error_code,
+                     vgpu_error_code_text(error_code), text[0] ? ": " : "", text,
+                     advice(error_code));
 }
 
 static int fail_status(const char *what, const struct vgpu_answer *answer)
@@ -218,6 +243,14 @@ static bool is_stale(struct vgpu_session *session, bool moved)
     return dead;
 }
 
+uint32_t vgpu_session_timeout_ms(struct vgpu_session *session)
+{
+    pthread_mutex_lock(&session->lock);
+    uint32_t timeout_ms = session->timeout_ms;
+    pthread_mutex_unlock(&session->lock);
+    return timeout_ms ? timeout_ms : session->gpu->timeout_ms;
+}
+
 static void sleep_ns(uint32_t ns)
 {
     nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
@@ -225,9 +258,11 @@ static void sleep_ns(uint32_t ns)
 
 int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call,
                       uint32_t timeout_ms, struct vgpu_response *response,
-                      struct vgpu_answer *answer, uint32_t *pending_id)
+                      struct vgpu_answer *answer, uint32_t *asked_id)
 {
     struct vgpu *gpu = session->gpu;
+    if (asked_id)
+        *asked_id = 0;
     uint8_t bytes[VGPU_MAILBOX_BYTES];
     uint32_t length = build_request(bytes, session->number, call);
     if (length == 0)
@@ -235,15 +270,13 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
                          VGPU_MAILBOX_BYTES);
     if (is_stale(session, false))
         return fail_stale(call->what);
-    pthread_mutex_lock(&session->lock);
     if (timeout_ms == 0)
-        timeout_ms = session->timeout_ms ? session->timeout_ms : gpu->timeout_ms;
-    pthread_mutex_unlock(&session->lock);
+        timeout_ms = vgpu_session_timeout_ms(session);
     uint64_t deadline_ns = vgpu_deadline_ns(timeout_ms);
     uint32_t request_id = call->request_id ? call->request_id : vgpu_next_request_id(gpu);
     uint32_t pause_ns = RETRY_FIRST_NS;
-    if (pending_id)
-        *pending_id = 0;
+    if (asked_id)
+        *asked_id = request_id;
     for (;;) {
         uint32_t remaining_ms = vgpu_remaining_ms(deadline_ns);
         uint64_t asked_ns = vgpu_now_ns();
@@ -264,6 +297,8 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
             return err;
         bool full = response->error_code == VGPU_ERR_QUEUE_FULL ||
                     response->error_code == VGPU_ERR_RATE_LIMITED;
+        if (response->error_code == VGPU_ERR_QUEUE_FULL && call->full_is_final)
+            full = false;
         if (response->error_code != 0 && !full)
             return vgpu_fail_error_code(call->what, response->error_code, err < 0 ? NULL : answer);
         if (!full && answer->status == CUDA_SUCCESS)
@@ -275,8 +310,6 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
         pthread_mutex_lock(&gpu->lock);
         gpu->statistics.not_yet++;
         pthread_mutex_unlock(&gpu->lock);
-        if (!full && pending_id)
-            *pending_id = request_id;
         if (vgpu_now_ns() >= deadline_ns) {
             if (full)
                 return vgpu_fail_error_code(call->what, response->error_code, NULL);
@@ -290,7 +323,7 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
     }
 }
 
-int vgpu_session_end(struct vgpu *gpu, uint64_t number)
+int vgpu_session_end(struct vgpu *gpu, uint64_t number, uint64_t deadline_ns)
 {
     uint8_t bytes[VGPU_MAILBOX_BYTES];
     struct vgpu_response response;
@@ -298,7 +331,6 @@ int vgpu_session_end(struct vgpu *gpu, uint64_t number)
     struct vgpu_call call = {.opcode = VGPU_OP_SESSION_CLOSE};
     uint32_t length = build_request(bytes, number, &call);
     uint32_t request_id = vgpu_next_request_id(gpu);
-    uint64_t deadline_ns = vgpu_deadline_ns(gpu->timeout_ms);
     for (;;) {
         uint32_t remaining_ms = vgpu_remaining_ms(deadline_ns);
         int err = vgpu_execute_request(

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "guest/deadline.h"
 #include "guest/guest.h"
 #include "vgpu/curesult.h"
 
@@ -17,19 +18,36 @@
     8 /* random 64-bit numbers: a second clash in a row means something is wrong                   \
        */
 
-static bool end_for_dead(void *context, uint64_t number)
+/* The part of the time-out that ending dead programs' sessions may take: they had time enough, and
+ * the next opener goes on where this one stopped. */
+#define SWEEP_SHARE 10u
+
+struct sweep {
+    struct vgpu *gpu;
+    uint64_t deadline_ns;
+};
+
+static int end_for_dead(void *context, uint64_t number)
 {
-    return vgpu_session_end(context, number) == 0;
+    const struct sweep *sweep = context;
+    if (vgpu_now_ns() >= sweep->deadline_ns)
+        return -ETIMEDOUT;
+    return vgpu_session_end(sweep->gpu, number, sweep->deadline_ns);
 }
 
 /* Directory for this device's records, after ending what dead programs left; negative errno with a
  * text when there is none. */
-static int open_records(struct vgpu *gpu, uint32_t generation)
+static int open_records(struct vgpu *gpu)
 {
+    struct sweep sweep = {gpu, vgpu_deadline_ns(gpu->timeout_ms / SWEEP_SHARE + 1)};
+    uint32_t generation;
+    int err = vgpu_generation(gpu, &generation);
+    if (err < 0)
+        return err;
     int dir = vgpu_record_open_dir(gpu->run_dir, gpu->address + strlen("pci:"));
     if (dir < 0)
         return dir;
-    int removed = vgpu_record_sweep(dir, generation, end_for_dead, gpu);
+    int removed = vgpu_record_sweep(dir, generation, end_for_dead, &sweep);
     if (removed < 0) {
         close(dir);
         return vgpu_fail(removed, "the run directory %s cannot be read: %s", gpu->run_dir,
@@ -79,10 +97,58 @@ static void free_session(struct vgpu_session *session)
     free(session);
 }
 
-int vgpu_session_open(struct vgpu *gpu, struct vgpu_session **result)
+/* SESSION_OPEN under a number that nobody has. -ESTALE: GENERATION moved meanwhile. */
+static int ask_for_session(struct vgpu_session *session, int dir, uint64_t deadline_ns)
 {
     struct vgpu_response response;
     struct vgpu_answer answer;
+    struct vgpu_call call = {
+        .what = "vgpu_session_open", .opcode = VGPU_OP_SESSION_OPEN, .full_is_final = true};
+    int err = 0;
+    for (int i = 0; i < NUMBER_TRIES; i++) {
+        if ((err = choose_number(session, dir)) < 0)
+            return err;
+        uint32_t remaining_ms = vgpu_remaining_ms(deadline_ns);
+        err = vgpu_session_call(session, &call, remaining_ms ? remaining_ms : 1, &response, &answer,
+                                NULL);
+        if (err != CUDA_ERROR_ILLEGAL_STATE)
+            break;
+        vgpu_record_remove(&session->record, session->number); /* somebody has that number */
+    }
+    if (err == -EAGAIN && response.error_code == VGPU_ERR_QUEUE_FULL)
+        return vgpu_fail(err, "vgpu_session_open: this VM has as many sessions as it may (error "
+                              "7): close one, end a program that has one, or have the limit "
+                              "raised on the host");
+    return err;
+}
+
+/*
+ * GENERATION moved while the session was opened. Nobody knows on which side of that the host took
+ * the request: if on the far side, it has a session of that number now, and a record that says the
+ * old generation would be swept away without ending it.
+ */
+static int undo_stale_open(struct vgpu_session *session, int dir)
+{
+    struct vgpu *gpu = session->gpu;
+    vgpu_record_remove(&session->record, session->number);
+    int err = vgpu_generation(gpu, &session->generation);
+    if (err < 0)
+        return err;
+    if (dir >= 0)
+        (void)vgpu_record_create(dir, session->number, session->generation, &session->record);
+    err =
+        vgpu_session_end(gpu, session->number, vgpu_deadline_ns(gpu->timeout_ms / SWEEP_SHARE + 1));
+    if (err != 0 && err != -ENOLINK) {
+        vgpu_record_release(&session->record); /* the next opener tries again */
+        return err;
+    }
+    vgpu_record_remove(&session->record, session->number); /* without a mediator none is open */
+    session->dead = false;
+    return err;
+}
+
+int vgpu_session_open(struct vgpu *gpu, struct vgpu_session **result)
+{
     int err = vgpu_check_handle(gpu);
     if (err < 0)
         return err;
@@ -100,23 +166,27 @@ int vgpu_session_open(struct vgpu *gpu, struct vgpu_session **result)
     session->record = (struct vgpu_record)VGPU_RECORD_NONE;
     session->next_stage = 1;
     int dir = -1;
-    /* Before the session is made: should it move in between, the first answer shows it. */
-    if ((err = vgpu_generation(gpu, &session->generation)) < 0)
-        goto fail;
+    uint64_t deadline_ns = vgpu_deadline_ns(gpu->timeout_ms);
     if (gpu->run_dir) {
-        dir = open_records(gpu, session->generation);
+        dir = open_records(gpu);
         if (dir < 0)
             snprintf(session->unrecorded_why, sizeof(session->unrecorded_why), "%s",
                      vgpu_last_error_text());
     }
-    for (int i = 0; i < NUMBER_TRIES; i++) {
-        if ((err = choose_number(session, dir)) < 0)
+    /* After the sweep, which may take long, and before the session is made: should it move in
+     * between, the answer shows it, and the session is undone. Once more then; a device whose
+     * generation never rests has no use for a session. */
+    if ((err = vgpu_generation(gpu, &session->generation)) < 0)
+        goto fail;
+    err = ask_for_session(session, dir, deadline_ns);
+    if (err == -ESTALE) {
+        if ((err = undo_stale_open(session, dir)) != 0)
             goto fail;
-        struct vgpu_call call = {.what = "vgpu_session_open", .opcode = VGPU_OP_SESSION_OPEN};
-        err = vgpu_session_call(session, &call, 0, &response, &answer, NULL);
-        if (err != CUDA_ERROR_ILLEGAL_STATE)
-            break;
-        vgpu_record_remove(&session->record, session->number); /* somebody has that number */
+        err = ask_for_session(session, dir, deadline_ns);
+        if (err == -ESTALE && undo_stale_open(session, dir) == 0)
+            err = vgpu_fail(-ESTALE, "vgpu_session_open: the device was reset, or its mediator "
+                                     "restarted, twice while the session was opened: nothing was "
+                                     "lost, try again when it has come to rest");
     }
     if (err != 0) {
         /* It may have been opened all the same, when the answer was lost: then the record stays for
@@ -166,7 +236,7 @@ int vgpu_session_close(struct vgpu_session *session)
     pthread_mutex_unlock(&gpu->lock);
     /* With its generation it is gone already. */
     if (!session->dead)
-        err = vgpu_session_end(gpu, session->number);
+        err = vgpu_session_end(gpu, session->number, vgpu_deadline_ns(gpu->timeout_ms));
     if (err == 0)
         vgpu_record_remove(&session->record, session->number);
     else

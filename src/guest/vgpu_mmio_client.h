@@ -18,17 +18,23 @@
  *     -ETIMEDOUT  no answer in the time given
  *     -ENOLINK    no mediator is attached to the device (ERROR_CODE 3)
  *     -ENODEV     the device is gone, or not one of ours
- *     -ESTALE     GENERATION moved: everything made before is gone. Close the session, open
- * another. -EBADMSG    the host answered something that is no valid response -EPROTO     the host
- * says that the request was invalid (ERROR_CODE 1, 2, 9) -EAGAIN     too much in flight or too many
- * sessions (ERROR_CODE 7, 0x0A); later it may work -EOPNOTSUPP the host does not know the operation
- * (ERROR_CODE 8) -EACCES     the VM is quarantined (ERROR_CODE 0x0B), or a file's permissions are
- * in the way -EIO        any other failure of the device
+ *     -ESTALE     GENERATION moved: everything made before is gone; close the session
+ *                 and open another
+ *     -EBADMSG    the host answered something that is no valid response
+ *     -EPROTO     the host says that the request was invalid (ERROR_CODE 1, 2, 9)
+ *     -EAGAIN     too much in flight or too many sessions (ERROR_CODE 7, 0x0A);
+ *                 later it may work
+ *     -EOPNOTSUPP the host does not know the operation (ERROR_CODE 8)
+ *     -EACCES     the VM is quarantined (ERROR_CODE 0x0B), or a file's permissions are
+ *                 in the way
+ *     -EIO        any other failure of the device
  *
  * Time-outs are in milliseconds; 0 means the handle's own (struct vgpu_options.timeout_ms) unless
  * said otherwise. The host itself gives a request up after `timeout_ms` of the device, 30 s unless
  * configured, so longer waits than that only matter to calls that ask again (vgpu_synchronize).
- * Typed calls may take up to 250 ms longer, for the host's last answer.
+ * Typed calls may take up to 250 ms longer, for the host's last answer; a load or a launch whose
+ * bytes were staged another 250 ms when it fails, to drop the stage. What goes in pieces (copies,
+ * loads and arguments that one request cannot hold) has the time-out for each piece, not for all.
  *
  * Threads. Handles and sessions may be used by any number of threads at once; requests of one
  * handle go one after the other. Only vgpu_cleanup and vgpu_session_close must be the last call on
@@ -233,10 +239,12 @@ VGPU_API uint64_t vgpu_answer_u64(const struct vgpu_answer *answer, uint32_t ind
 /* ---- Sessions ---- */
 
 /*
- * Opens a session: a GPU context of this program's own. First ends those of programs that died.
- * *session is to be given to vgpu_session_close. When the session cannot be recorded in the run
- * directory the call succeeds all the same and vgpu_session_recorded says so. Errors: -EAGAIN the
- * VM has as many sessions as it may; CUresults of the mediator.
+ * Opens a session: a GPU context of this program's own. First ends those of programs that died, in
+ * a tenth of the time-out at most: what is left then is left to the next opener. *session is to be
+ * given to vgpu_session_close. When the session cannot be recorded in the run directory the call
+ * succeeds all the same and vgpu_session_recorded says so. Errors: -EAGAIN, at once, the VM has as
+ * many sessions as it may; -ESTALE the device was reset, or its mediator restarted, twice
+ * meanwhile; CUresults of the mediator.
  */
 VGPU_API int vgpu_session_open(struct vgpu *gpu, struct vgpu_session **session);
 /* Ends it and frees everything it had, on the host too. NULL is allowed. The object is gone
@@ -332,7 +340,8 @@ VGPU_API int vgpu_launch(struct vgpu_session *session, const struct vgpu_launch 
 /*
  * Waits until everything queued has run, asking again as often as the host says "not yet". Returns
  * the first failure since the last report, if any. timeout_ms 0: the session's. After -ETIMEDOUT
- * the work goes on, and the next call goes on waiting for it.
+ * the work goes on, and the next call goes on waiting for it; after any other negative result too,
+ * where there is still something to wait for.
  */
 VGPU_API int vgpu_synchronize(struct vgpu_session *session, uint32_t timeout_ms);
 

@@ -280,10 +280,23 @@ static void test_error_codes(void **state)
     static const struct {
         uint32_t code;
         int want;
+        const char *advice; /* what the text tells a person to do */
     } cases[] = {
-        {1, -EPROTO},  {2, -EPROTO}, {3, -ENOLINK},    {4, -ETIMEDOUT}, {5, -EIO},
-        {6, -ENODEV},  {7, -EAGAIN}, {8, -EOPNOTSUPP}, {9, -EPROTO},    {10, -EAGAIN},
-        {11, -EACCES}, {12, -EIO},   {0xF0, -EIO},     {0xFF, -EIO},    {0x12345678, -EIO},
+        {1, -EPROTO, NULL},
+        {2, -EPROTO, NULL},
+        {3, -ENOLINK, "start vgpu-mediator"},
+        {4, -ETIMEDOUT, "look at the mediator"},
+        {5, -EIO, NULL},
+        {6, -ENODEV, NULL},
+        {7, -EAGAIN, "close a session"},
+        {8, -EOPNOTSUPP, "newer mediator"},
+        {9, -EPROTO, NULL},
+        {10, -EAGAIN, "less often"},
+        {11, -EACCES, "administrator"},
+        {12, -EIO, NULL},
+        {0xF0, -EIO, NULL},
+        {0xFF, -EIO, NULL},
+        {0x12345678, -EIO, NULL},
     };
     vgpu_session_set_timeout(f->session, 20);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -292,6 +305,8 @@ static void test_error_codes(void **state)
         if (err != cases[i].want)
             fail_msg("error code %u: %d, want %d", cases[i].code, err, cases[i].want);
         assert_non_null(strstr(vgpu_last_error_text(), "error"));
+        if (cases[i].advice && !strstr(vgpu_last_error_text(), cases[i].advice))
+            fail_msg("error code %u: %s", cases[i].code, vgpu_last_error_text());
     }
 }
 

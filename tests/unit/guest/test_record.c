@@ -19,7 +19,7 @@ struct fixture {
     int dir;
     unsigned asked;
     uint64_t last;
-    bool agree;
+    int answer; /* of what ends a session */
 };
 
 static int setup(void **state)
@@ -30,7 +30,6 @@ static int setup(void **state)
     assert_non_null(mkdtemp(f->directory));
     f->dir = vgpu_record_open_dir(f->directory, "dev");
     assert_true(f->dir >= 0);
-    f->agree = true;
     *state = f;
     return 0;
 }
@@ -46,12 +45,12 @@ static int teardown(void **state)
     return 0;
 }
 
-static bool end(void *context, uint64_t number)
+static int end(void *context, uint64_t number)
 {
     struct fixture *f = context;
     f->asked++;
     f->last = number;
-    return f->agree;
+    return f->answer;
 }
 
 static bool exists(struct fixture *f, const char *name)
@@ -115,12 +114,43 @@ static void test_sweep_fails(void **state)
 {
     struct fixture *f = *state;
     leave_behind(f, 2, 5);
-    f->agree = false;
+    f->answer = 201;
     assert_int_equal(vgpu_record_sweep(f->dir, 5, end, f), 0);
     assert_true(exists(f, "0000000000000002"));
-    f->agree = true;
+    f->answer = 0;
     assert_int_equal(vgpu_record_sweep(f->dir, 5, end, f), 1);
     assert_int_equal(f->asked, 2);
+}
+
+/* A host that says no is asked about the others too; one that does not answer is not. */
+static void test_sweep_stops(void **state)
+{
+    struct fixture *f = *state;
+    for (uint64_t number = 1; number <= 5; number++)
+        leave_behind(f, number, 5);
+    f->answer = 201;
+    assert_int_equal(vgpu_record_sweep(f->dir, 5, end, f), 0);
+    assert_int_equal(f->asked, 5);
+    f->answer = -ETIMEDOUT;
+    assert_int_equal(vgpu_record_sweep(f->dir, 5, end, f), 0);
+    assert_int_equal(f->asked, 6);
+    f->answer = 0;
+    assert_int_equal(vgpu_record_sweep(f->dir, 5, end, f), 5);
+}
+
+/* The device's directory is never somebody's link to another place, whose mode would be changed. */
+static void test_directory_is_a_link(void **state)
+{
+    struct fixture *f = *state;
+    struct stat info;
+    char path[160];
+    snprintf(path, sizeof(path), "%s/elsewhere", f->directory);
+    assert_int_equal(mkdir(path, 0700), 0);
+    snprintf(path, sizeof(path), "%s/link", f->directory);
+    assert_int_equal(symlink("elsewhere", path), 0);
+    assert_true(vgpu_record_open_dir(f->directory, "link") < 0);
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 07777, 0700);
 }
 
 /* Other generations, other boots, and files without content need no SESSION_CLOSE. */
@@ -218,6 +248,8 @@ int main(void)
         VGPU_TEST_F(test_taken_number, setup, teardown),
         VGPU_TEST_F(test_sweep, setup, teardown),
         VGPU_TEST_F(test_sweep_fails, setup, teardown),
+        VGPU_TEST_F(test_sweep_stops, setup, teardown),
+        VGPU_TEST_F(test_directory_is_a_link, setup, teardown),
         VGPU_TEST_F(test_sweep_old, setup, teardown),
         VGPU_TEST_F(test_sweep_strangers, setup, teardown),
         VGPU_TEST_F(test_remove_after_replacement, setup, teardown),

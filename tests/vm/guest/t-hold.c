@@ -4,18 +4,26 @@
  *
  * For fault tests: goes to a stage of a request, prints "STAGE name", and waits for a line on stdin
  * (the end of stdin will do). Then goes on, and prints exactly what it sees, as "SAW key=value
- * ...": status, error_code   of the request that the stage is about; STATUS in words cuda status in
- * its response, or what the library call returned errno                0, or the library's negative
- * errno, as a positive number generation_before, generation, link_state The stages: before  a
- * session is open and has memory; the request is not sent before the line came busy    a kernel is
- * running and SYNCHRONIZE is asked over and over, so that the mailbox is BUSY nearly always; needs
- * --ptx with a kernel `endless`; needs no line: ends when an answer is anything but "not yet", or a
- * line came done    the request has completed; its response is read after the line came kernel  a
- * kernel that never ends was launched; nothing is asked before the line came, then SYNCHRONIZE
- * once; needs --ptx With --recover, it then opens a new session again and again until that works or
- * MS have passed, and prints "RECOVERED ms=... generation=..." or "NOT_RECOVERED ...". --patience
- * is the library's time-out, 60000 unless given. Exit status 0 when it could say what it saw,
- * whatever that was.
+ * ...":
+ *
+ *     status, error_code  of the request that the stage is about; STATUS in words
+ *     cuda                status in its response, or what the library call returned
+ *     errno               0, or the library's negative errno, as a positive number
+ *     generation_before, generation, link_state
+ *
+ * The stages:
+ *
+ *     before  a session is open and has memory; the request is not sent before the line came
+ *     busy    a kernel is running and SYNCHRONIZE is asked over and over, so that the mailbox
+ *             is BUSY nearly always; needs --ptx with a kernel `endless`; needs no line: ends
+ *             when an answer is anything but "not yet", or a line came
+ *     done    the request has completed; its response is read after the line came
+ *     kernel  a kernel that never ends was launched; nothing is asked before the line came,
+ *             then SYNCHRONIZE once; needs --ptx
+ *
+ * With --recover, it then opens a new session again and again until that works or MS have passed,
+ * and prints "RECOVERED ms=... generation=..." or "NOT_RECOVERED ...". --patience is the library's
+ * time-out, 60000 unless given. Exit status 0 when it could say what it saw, whatever that was.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -137,17 +137,37 @@ static void make_arguments(struct vgpu_mediator *m, const struct vgpu_tenant *te
     add(a, "--log-level", vgpu_log_level_name(m->settings->log_level));
 }
 
+/* Our environment without what is between us and the service manager. NULL: no memory. */
+static char **make_environment(void)
+{
+    static const char private[] = "NOTIFY_SOCKET=";
+    size_t count = 0, kept = 0;
+    while (environ[count])
+        count++;
+    char **list = calloc(count + 1, sizeof(*list));
+    for (size_t i = 0; list && i < count; i++)
+        if (strncmp(environ[i], private, sizeof(private) - 1))
+            list[kept++] = environ[i];
+    return list;
+}
+
 static int spawn(const char *path, char *const *list, int fd, pid_t *pid)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none, all;
+    char **environment = make_environment();
+    if (!environment)
+        return -ENOMEM;
     int rc = posix_spawn_file_actions_init(&actions);
-    if (rc)
+    if (rc) {
+        free(environment);
         return -rc;
+    }
     rc = posix_spawnattr_init(&attributes);
     if (rc) {
         posix_spawn_file_actions_destroy(&actions);
+        free(environment);
         return -rc;
     }
     sigemptyset(&none);
@@ -171,9 +191,10 @@ static int spawn(const char *path, char *const *list, int fd, pid_t *pid)
         rc = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
                                                        POSIX_SPAWN_SETPGROUP);
     if (!rc)
-        rc = posix_spawn(pid, path, &actions, &attributes, list, environ);
+        rc = posix_spawn(pid, path, &actions, &attributes, list, environment);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
+    free(environment);
     return -rc;
 }
 

@@ -53,7 +53,7 @@ class Worker:
             self.respond(seq, json.dumps({
                 'cancelled': self.cancelled, 'recalls': self.recalls, 'lease': self.lease, 'request_id': request_id,
                 'fds': [n for n in fds if os.path.exists('/proc/self/fd/%d' % n)],
-                'ids': [os.getuid(), os.getgid()], 'pgrp': os.getpgrp() == os.getpid(),
+                'ids': [os.getuid(), os.getgid()], 'pgrp': os.getpgrp() == os.getpid(), 'notify': 'NOTIFY_SOCKET' in os.environ,
                 'masks': [line for line in open('/proc/self/status') if line.startswith(('SigBlk', 'SigIgn'))],
             }).encode())
         elif command == 'error':

@@ -83,6 +83,24 @@ class CommandLine(unittest.TestCase):
         self.assertIn(b'--worker', done.stderr)
 
 
+class Example(unittest.TestCase):
+    """The configuration that is installed as an example, as it is and with every comment made a key."""
+
+    def test_example(self):
+        path = os.path.join(os.environ['VGPU_SOURCE'], 'packaging', 'host', 'mediator.conf')
+        with open(path) as f:
+            example = f.read()
+        for text in (example, re.sub(r'(?m)^#(?=\S)', '', example)):
+            folder = tempfile.mkdtemp(prefix='example-')
+            try:
+                m = Mediator(text.replace('/run/vgpu-mediator/vms', folder).replace('/run/vgpu-mediator', folder))
+                with link.connect(m.listen) as d:
+                    d.attach()
+                self.assertIsNone(m.stop())
+            finally:
+                shutil.rmtree(folder)
+
+
 class Running(Case):
     config = '[pool A]\ngpus = software\n'
 
@@ -327,6 +345,9 @@ class ServiceManager(unittest.TestCase):
                     s.settimeout(90)
                     m = Mediator(env={'NOTIFY_SOCKET': name.replace('\0', '@')})
                     self.assertEqual(s.recv(100), b'READY=1')
+                    with link.connect(m.listen) as d:  # workers have nothing to tell it
+                        d.attach()
+                        self.assertIn(b'"notify": false', d.ask(say('state')).data)
                     self.assertIsNone(m.stop())
                     self.assertEqual(s.recv(100), b'STOPPING=1')
             finally:

@@ -24,6 +24,7 @@ static void release(struct ptx_block *b, unsigned id)
     for (uint32_t k = 0; k < b->grid->warps; k++) {
         struct ptx_warp *w = &b->warps[k];
         uint32_t freed = 0;
+        w->bar_lanes[id] = 0;
         for (uint32_t m = w->bar_wait; m; m &= m - 1) {
             unsigned lane = (unsigned)__builtin_ctz(m);
             if (w->lane_bar[lane] != id)
@@ -40,9 +41,29 @@ static void release(struct ptx_block *b, unsigned id)
     *bar = (struct ptx_barrier){0};
 }
 
-static bool complete(const struct ptx_block *b, const struct ptx_barrier *bar)
+/*
+ * Threads that count as arrived at a barrier with a thread count. The count is in whole warps, so a
+ * warp of which every lane has arrived or exited counts as a full one, however many lanes it began
+ * with; one of which none has arrived does not count.
+ */
+static uint32_t counted(const struct ptx_block *b, unsigned id)
 {
-    return bar->arrived && bar->arrived >= (bar->expected ? bar->expected : b->live_threads);
+    uint32_t sum = b->barriers[id].again;
+    for (uint32_t k = 0; k < b->grid->warps; k++) {
+        const struct ptx_warp *w = &b->warps[k];
+        uint32_t lanes = w->bar_lanes[id];
+        if (lanes)
+            sum += w->live & ~lanes ? (uint32_t)__builtin_popcount(lanes) : PTX_LANES;
+    }
+    return sum;
+}
+
+static bool complete(const struct ptx_block *b, unsigned id)
+{
+    const struct ptx_barrier *bar = &b->barriers[id];
+    if (!bar->arrived)
+        return false;
+    return bar->expected ? counted(b, id) >= bar->expected : bar->arrived >= b->live_threads;
 }
 
 /* Lanes `mask`, all at barrier `id` with the same thread count (0: all threads). */
@@ -50,16 +71,10 @@ static void arrive(struct ptx_block *b, struct ptx_warp *w, const struct ptx_ins
                    uint32_t mask, unsigned id, uint32_t expected)
 {
     struct ptx_barrier *bar = &b->barriers[id];
-    uint32_t here = mask;
-    for (uint32_t m = w->bar_wait; m; m &= m - 1)
-        if (w->lane_bar[__builtin_ctz(m)] == id)
-            here |= m & -m;
     bar->arrived += (uint32_t)__builtin_popcount(mask);
+    bar->again += (uint32_t)__builtin_popcount(mask & w->bar_lanes[id]);
     bar->expected = expected;
-    /* A thread count is in whole warps, so a warp that has fewer lanes counts as full once they are
-     * all here. */
-    if (expected && here == w->live)
-        bar->arrived += PTX_LANES - (uint32_t)__builtin_popcount(w->live);
+    w->bar_lanes[id] |= mask;
     if (in->sub >= PTX_BAR_POPC) {
         bar->popc += (uint32_t)__builtin_popcount(ptx_pred(w, in->c) & mask);
         bar->voted += (uint32_t)__builtin_popcount(mask);
@@ -69,7 +84,7 @@ static void arrive(struct ptx_block *b, struct ptx_warp *w, const struct ptx_ins
         for (uint32_t m = mask; m; m &= m - 1)
             w->lane_bar[__builtin_ctz(m)] = (uint8_t)id;
     }
-    if (complete(b, bar))
+    if (complete(b, id))
         release(b, id);
 }
 
@@ -99,6 +114,6 @@ bool vgpu_ptx_barrier_arrive(struct ptx_block *b, struct ptx_warp *w, const stru
 void vgpu_ptx_barrier_exit(struct ptx_block *b)
 {
     for (unsigned id = 0; id < PTX_MAX_BARRIERS; id++)
-        if (!b->barriers[id].expected && complete(b, &b->barriers[id]))
+        if (complete(b, id))
             release(b, id);
 }

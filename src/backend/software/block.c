@@ -180,7 +180,9 @@ static void begin_block(struct ptx_block *b, uint64_t index)
         w->pc = 0;
         w->active = w->live = w->all;
         w->stop_pc = UINT32_MAX;
-        w->bar_wait = w->sync_wait = w->cc = w->boost = 0;
+        w->bar_wait = w->sync_wait = w->sync_go = w->cc = w->boost = w->boost_pc = 0;
+        w->sync_alone = false;
+        memset(w->bar_lanes, 0, sizeof(w->bar_lanes));
         for (size_t s = 0; s < v->count; s++)
             if (use[s].sreg >= PTX_SR_CTAID_X && use[s].sreg <= PTX_SR_CTAID_Z)
                 fill_32(ptx_dst(w, use[s].row), b->ctaid[use[s].sreg - PTX_SR_CTAID_X]);
@@ -197,6 +199,20 @@ static void report(struct ptx_grid *g, const struct ptx_fault *f)
     uint32_t go = PTX_GO;
     __atomic_compare_exchange_n(g->stop, &go, PTX_STOP_FAULT, false, __ATOMIC_RELAXED,
                                 __ATOMIC_RELAXED);
+}
+
+/* Nothing can run. Lanes that wait in .sync instructions for lanes that wait at barriers go on
+ * without them, which the ISA leaves undefined; false when there are none. */
+static bool abandon_syncs(struct ptx_block *b)
+{
+    for (uint32_t k = 0; k < b->grid->warps; k++) {
+        struct ptx_warp *w = &b->warps[k];
+        if (w->sync_wait) {
+            w->sync_alone = true; /* it is the only one that can run, so it takes note at once */
+            return true;
+        }
+    }
+    return false;
 }
 
 bool vgpu_ptx_block_run(struct ptx_block *b, uint64_t index)
@@ -221,7 +237,7 @@ bool vgpu_ptx_block_run(struct ptx_block *b, uint64_t index)
         }
         if (!alive)
             return true;
-        if (!ran) {
+        if (!ran && !abandon_syncs(b)) {
             /* Every thread that is left waits at a barrier that cannot complete. */
             struct ptx_fault f = {.result = CUDA_ERROR_LAUNCH_FAILED};
             for (uint32_t k = 0; k < g->warps && !f.line; k++) {

@@ -37,6 +37,8 @@ struct ptx_warp {
     uint32_t live;      /* lanes that have not exited */
     uint32_t bar_wait;  /* lanes waiting at a barrier */
     uint32_t sync_wait; /* lanes waiting for others of their warp at a .sync instruction */
+    uint32_t sync_go;   /* lanes at a .sync instruction whose members are all there */
+    bool sync_alone;    /* what sync_wait waits for cannot come: let some go on */
     uint32_t cc;        /* CC.CF, one bit per lane */
     uint32_t all;       /* lanes the warp began with */
     /* The allocation the last global access hit. */
@@ -53,7 +55,9 @@ struct ptx_warp {
     struct ptx_fault fault;
     uint32_t lane_pc[PTX_LANES];
     uint8_t lane_bar[PTX_LANES];
-    uint32_t boost; /* backward branches left to a group that was let ahead of its turn */
+    uint32_t bar_lanes[PTX_MAX_BARRIERS]; /* that have arrived since it last completed */
+    uint32_t boost;    /* backward branches left to a group that was let ahead of its turn */
+    uint32_t boost_pc; /* where the last one was left: the next is behind it */
 };
 
 /* The first fault of a warp stops it after the current instruction. */

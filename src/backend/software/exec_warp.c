@@ -8,23 +8,34 @@
 
 #include "exec.h"
 
-/* sub is enum ptx_vote; c the predicate; e the member mask's row. d is a predicate, or a row for
- * ballot. */
+/* vote (PTX ISA, "vote.sync"): lanes that name the same members vote together. sub is enum
+ * ptx_vote; c the predicate; e the member masks' row. d is a predicate, or a row for ballot. */
 PTX_HANDLER(VOTE)
 {
     const row_u32 *members = ptx_src(w, in->e);
-    unsigned first = (unsigned)__builtin_ctz(mask);
-    uint32_t in_mask = mask & members[first];
-    uint32_t yes = ptx_pred(w, in->c) & in_mask;
+    const uint32_t pred = ptx_pred(w, in->c);
+    uint32_t out[PTX_LANES] = {0}, truth = 0;
+    for (uint32_t left = mask; left;) {
+        const uint32_t m = members[__builtin_ctz(left)];
+        uint32_t group = 0;
+        for (unsigned i = 0; i < PTX_LANES; i++)
+            group |= (uint32_t)(members[i] == m) << i;
+        group &= left;
+        left &= ~group;
+        uint32_t in_mask = group & m, yes = pred & in_mask;
+        bool r = in->sub == PTX_VOTE_ALL   ? yes == in_mask
+                 : in->sub == PTX_VOTE_ANY ? yes != 0
+                                           : yes == 0 || yes == in_mask;
+        truth |= r ? group : 0;
+        for (unsigned i = 0; i < PTX_LANES; i++)
+            out[i] = group >> i & 1 ? yes : out[i];
+    }
     if (in->sub == PTX_VOTE_BALLOT) {
         row_u32 *d = ptx_dst(w, in->d);
-        PTX_LANE_LOOP(uint32_t, yes)
-        return;
+        PTX_LANE_LOOP(uint32_t, out[i])
+    } else {
+        ptx_set_pred(w, in->d, truth, mask);
     }
-    bool r = in->sub == PTX_VOTE_ALL   ? yes == in_mask
-             : in->sub == PTX_VOTE_ANY ? yes != 0
-                                       : yes == 0 || yes == in_mask;
-    ptx_set_pred(w, in->d, r ? UINT32_MAX : 0, mask);
 }
 
 /* shfl (PTX ISA, "shfl.sync"): a value, b lane, c clamp and segment mask; d result; imm the

@@ -13,6 +13,7 @@
 
 struct ptx_barrier {
     uint32_t arrived;  /* threads */
+    uint32_t again;    /* of them, those that had arrived before and did not wait */
     uint32_t expected; /* 0: every thread that has not exited */
     uint32_t popc;     /* bar.red: threads whose predicate was true, */
     uint32_t voted;    /* of so many */
@@ -61,7 +62,7 @@ uint32_t vgpu_ptx_warp_runnable(const struct ptx_warp *w);
 /* barrier.c: lanes `mask` of `w` arrive at in; true when they may go on at once. */
 bool vgpu_ptx_barrier_arrive(struct ptx_block *b, struct ptx_warp *w, const struct ptx_insn *in,
                              uint32_t mask);
-/* Threads have exited: barriers that waited only for them are complete. */
+/* Threads have exited and are no longer live: barriers that waited only for them are complete. */
 void vgpu_ptx_barrier_exit(struct ptx_block *b);
 
 /* block.c */

@@ -15,7 +15,9 @@
 
 uint32_t vgpu_ptx_warp_runnable(const struct ptx_warp *w)
 {
-    return w->live & ~w->bar_wait;
+    uint32_t may = w->live & ~w->bar_wait, free = may & ~w->sync_wait;
+    /* Lanes in .sync instructions may wait for lanes at a barrier, which other warps complete. */
+    return free ? free : w->bar_wait && !w->sync_alone ? 0 : may;
 }
 
 /* Writes the running group's counter to its lanes. */
@@ -39,28 +41,29 @@ static uint32_t lowest(const struct ptx_warp *w, uint32_t lanes, uint32_t from)
 
 /*
  * Chooses the next group from parked lanes; false when none can run. Lanes waiting in a .sync
- * instruction do not run by themselves but join a group that gets to their place. When only such
- * lanes are left they wait for ever: the lowest of them goes on without the others, which the ISA
+ * instruction do not run until their members are there. When only such lanes are left, and no
+ * barrier can bring others, they would wait for ever: the lowest of them go on, which the ISA
  * leaves undefined.
  */
 static bool choose(struct ptx_warp *w, uint32_t from)
 {
-    uint32_t may = vgpu_ptx_warp_runnable(w);
-    uint32_t pc = lowest(w, may & ~w->sync_wait, from);
+    uint32_t may = vgpu_ptx_warp_runnable(w), group = 0;
+    uint32_t pc = lowest(w, may, from);
     if (pc == NO_STOP && from)
-        pc = lowest(w, may & ~w->sync_wait, 0);
-    if (pc == NO_STOP) {
         pc = lowest(w, may, 0);
-        if (pc == NO_STOP) {
-            w->active = 0;
-            return false;
-        }
-        w->sync_wait = may; /* all: the members cannot come any more */
+    if (pc == NO_STOP) {
+        w->active = 0;
+        return false;
     }
-    uint32_t group = 0;
     for (uint32_t m = may; m; m &= m - 1) {
         unsigned i = (unsigned)__builtin_ctz(m);
         group |= (uint32_t)(w->lane_pc[i] == pc) << i;
+    }
+    if (group & w->sync_wait) {
+        w->sync_go |= group;
+        w->sync_wait &= ~group;
+        w->sync_alone = false;
+        may = group;
     }
     w->pc = pc;
     w->active = group;
@@ -75,32 +78,93 @@ static bool reschedule(struct ptx_warp *w)
     return choose(w, 0);
 }
 
-/* Lets the group behind the present one in the order of counters run for a slice. */
+/*
+ * Lets another group run for a slice: the one behind the group that was let ahead last time, in the
+ * order of counters, and after the last one the first behind the present one, so that each gets its
+ * turn.
+ */
 static void boost(struct ptx_warp *w)
 {
-    uint32_t from = w->pc + 1;
+    uint32_t may = vgpu_ptx_warp_runnable(w), last = w->boost_pc > w->pc ? w->boost_pc : w->pc;
+    uint32_t from = last + 1;
     park(w);
     w->boost = 0;
-    if (choose(w, from) && (w->active != vgpu_ptx_warp_runnable(w)))
+    if (lowest(w, may, from) == NO_STOP)
+        from = w->pc + 1;
+    if (lowest(w, may, from) != NO_STOP && choose(w, from)) {
         w->boost = PTX_SLICE_BRANCHES / 4;
-    if (!w->boost)
+        w->boost_pc = w->pc;
+    } else {
         choose(w, 0);
+    }
 }
 
-/* A .sync instruction: true when the group is complete and may execute it. */
-static bool members_here(struct ptx_warp *w, const struct ptx_insn *in, uint32_t mask)
+static uint32_t members_of(const struct ptx_warp *w, unsigned lane)
 {
-    const row_u32 *members = ptx_src(w, in->e);
-    uint32_t want = members[__builtin_ctz(mask)] & w->live & ~w->bar_wait;
-    if ((want & ~w->active) == 0 || (w->sync_wait & mask) == mask) {
-        /* Complete, or told to go on without the rest. */
-        uint32_t absent = want & ~w->active & ~w->sync_wait;
-        if (absent == 0) {
-            w->sync_wait &= ~mask;
-            return true;
+    const row_u32 *members = ptx_src(w, w->code[w->lane_pc[lane]].e);
+    return members[lane];
+}
+
+/*
+ * Lets go the waiting lanes whose members have all come (PTX ISA, "bar.warp.sync", "shfl.sync",
+ * "vote.sync", "match.sync": until all threads of membermask that have not exited have executed the
+ * instruction with the same mask). bar.warp.sync meets itself wherever it stands in the text; lanes
+ * that exchange values must be at the same instruction, whose rows are what they exchange.
+ */
+static void settle(struct ptx_warp *w)
+{
+    for (uint32_t left = w->sync_wait; left;) {
+        unsigned first = (unsigned)__builtin_ctz(left);
+        const struct ptx_insn *in = &w->code[w->lane_pc[first]];
+        uint32_t members = members_of(w, first), group = 0;
+        for (uint32_t m = left; m; m &= m - 1) {
+            unsigned i = (unsigned)__builtin_ctz(m);
+            const struct ptx_insn *other = &w->code[w->lane_pc[i]];
+            if ((other == in || (other->op == PTX_OP_FENCE && in->op == PTX_OP_FENCE)) &&
+                members_of(w, i) == members)
+                group |= 1u << i;
         }
+        left &= ~group;
+        if (members & w->live & ~group)
+            continue;
+        w->sync_wait &= ~group;
+        if (in->op != PTX_OP_FENCE) {
+            w->sync_go |= group; /* they execute it together when their turn comes */
+            continue;
+        }
+        in->fn(w, in, group);
+        for (uint32_t m = group; m; m &= m - 1)
+            w->lane_pc[__builtin_ctz(m)]++;
     }
-    w->sync_wait |= mask;
+}
+
+/* A .sync instruction for lanes `mask` of the running group: executes it for those whose members
+ * are there; false when the warp must look again who can run. */
+static bool run_sync(struct ptx_warp *w, const struct ptx_insn *in, uint32_t mask)
+{
+    uint32_t go = mask;
+    if (mask != w->live) {
+        const row_u32 *members = ptx_src(w, in->e);
+        uint32_t want = 0;
+        for (uint32_t m = mask; m; m &= m - 1)
+            want |= members[__builtin_ctz(m)];
+        if (want & w->live & ~mask)
+            go = mask & w->sync_go;
+    }
+    if (go)
+        in->fn(w, in, go);
+    w->sync_go &= ~go;
+    if (go == mask) {
+        w->pc++; /* lanes that the guard keeps out of it come along */
+        return true;
+    }
+    uint32_t wait = mask & ~go;
+    park(w);
+    for (uint32_t m = w->active & ~wait; m; m &= m - 1)
+        w->lane_pc[__builtin_ctz(m)]++;
+    w->active = 0;
+    w->sync_wait |= wait;
+    settle(w);
     return false;
 }
 
@@ -109,10 +173,11 @@ static void exit_lanes(struct ptx_block *b, struct ptx_warp *w, uint32_t mask)
     w->pc++;
     w->live &= ~mask;
     w->active &= ~mask;
-    w->sync_wait &= ~mask;
+    w->sync_go &= ~mask;
     b->live_threads -= (uint32_t)__builtin_popcount(mask);
-    if (!w->active)
+    if (!w->active || w->sync_wait)
         w->stop_pc = 0;
+    settle(w); /* those who waited for these lanes only */
     vgpu_ptx_barrier_exit(b);
 }
 
@@ -134,13 +199,12 @@ static void diverge(struct ptx_warp *w, uint32_t mask, uint32_t target)
 static bool slice_over(struct ptx_warp *w, uint32_t body, uint32_t *slice)
 {
     uint32_t cost = 1 + (body >> 6);
-    /* Lanes waiting in a .sync instruction may be between here and where the group was. */
-    if (w->sync_wait && !w->boost)
-        reschedule(w);
     if (w->boost) {
         w->boost = w->boost > cost ? w->boost - cost : 0;
-        if (!w->boost)
+        if (!w->boost) {
+            w->boost_pc = w->pc;
             reschedule(w);
+        }
     }
     if (*slice > cost) {
         *slice -= cost;
@@ -148,27 +212,6 @@ static bool slice_over(struct ptx_warp *w, uint32_t body, uint32_t *slice)
     }
     if (!w->boost && w->active != vgpu_ptx_warp_runnable(w))
         boost(w);
-    return true;
-}
-
-/* A .sync instruction for lanes `mask`; false when they must wait. */
-static bool run_sync(struct ptx_warp *w, const struct ptx_insn *in, uint32_t mask)
-{
-    uint32_t rest = w->active & ~mask;
-    if (rest) {
-        /* Guarded: the lanes that take no part are already behind it. */
-        w->active = rest;
-        w->pc++;
-        park(w);
-        w->pc--;
-        w->active = mask;
-        if (w->stop_pc > w->pc + 1)
-            w->stop_pc = w->pc + 1;
-    }
-    if (!members_here(w, in, mask))
-        return false;
-    in->fn(w, in, mask);
-    w->pc++;
     return true;
 }
 

@@ -23,8 +23,9 @@ static float add_f32(float x, float y, bool ftz)
 static uint32_t apply_32(unsigned op, uint32_t old, uint32_t b, uint32_t c)
 {
     switch (op) {
-    case PTX_ATOM_ADD_F: /* atom.add.f32 flushes on global memory: PTX ISA, "atom" */
-        return ptx_f32_bits(add_f32(ptx_bits_f32(old), ptx_bits_f32(b), false));
+    case PTX_ATOM_ADD_F:
+    case PTX_ATOM_ADD_FTZ:
+        return ptx_f32_bits(add_f32(ptx_bits_f32(old), ptx_bits_f32(b), op == PTX_ATOM_ADD_FTZ));
     case PTX_ATOM_MIN_U:
         return old < b ? old : b;
     case PTX_ATOM_MIN_S:
@@ -64,6 +65,23 @@ static uint64_t apply_64(unsigned op, uint64_t old, uint64_t b, uint64_t c)
     }
 }
 
+/*
+ * The operation for one lane. PTX ISA, "atom": atom.add.f32 on global memory flushes subnormal
+ * inputs and results to sign-preserving zero, on shared memory it does not. Which of them a generic
+ * address is only the lane knows.
+ */
+static unsigned op_at(const struct ptx_warp *w, const struct ptx_insn *in, unsigned lane)
+{
+    if (in->sub != PTX_ATOM_ADD_F || in->size != 4)
+        return in->sub;
+    unsigned space = in->space;
+    if (space == PTX_SPACE_GENERIC) {
+        const row_u64 *a = ptx_src(w, in->a);
+        space = ptx_window(a[lane] + (uint64_t)in->imm);
+    }
+    return space == PTX_SPACE_GLOBAL ? PTX_ATOM_ADD_FTZ : PTX_ATOM_ADD_F;
+}
+
 #define ATOM(width, M, R)                                                                          \
     static R atomic_##width(M *p, unsigned op, R b, R c)                                           \
     {                                                                                              \
@@ -96,7 +114,7 @@ static uint64_t apply_64(unsigned op, uint64_t old, uint64_t b, uint64_t c)
         const R *b = ptx_src(w, in->b), *c = ptx_src(w, in->c);                                    \
         for (unsigned i = 0; i < PTX_LANES; i++)                                                   \
             if (mask >> i & 1)                                                                     \
-                d[i] = atomic_##width((M *)(void *)at[i], in->sub, b[i], c[i]);                    \
+                d[i] = atomic_##width((M *)(void *)at[i], op_at(w, in, i), b[i], c[i]);            \
     }
 
 ATOM(32, mem_u32, row_u32)

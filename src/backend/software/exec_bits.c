@@ -315,7 +315,8 @@ PTX_HANDLER(UNPACK)
 SELECT(SELP_32, row_u32)
 SELECT(SELP_64, row_u64)
 
-/* slct: sub says c is .f32 (a NaN selects b); otherwise .s32 */
+/* slct: sub says c is .f32 (a NaN selects b); otherwise .s32. A selector is at least zero, -0 and
+ * with .ftz any subnormal included, when it is above the next number below that. */
 #define SLCT(op, R)                                                                                \
     PTX_HANDLER(op)                                                                                \
     {                                                                                              \
@@ -324,7 +325,8 @@ SELECT(SELP_64, row_u64)
         const row_s32 *c = ptx_src(w, in->c);                                                      \
         const row_f32 *f = ptx_src(w, in->c);                                                      \
         bool is_float = in->sub != 0;                                                              \
-        PTX_LANE_LOOP(R, (is_float ? f[i] >= 0.0f : c[i] >= 0) ? a[i] : b[i])                      \
+        float below = in->flags & PTX_F_FTZ ? -0x1p-126f : -0x1p-149f;                             \
+        PTX_LANE_LOOP(R, (is_float ? f[i] > below : c[i] >= 0) ? a[i] : b[i])                      \
     }
 SLCT(SLCT_32, row_u32)
 SLCT(SLCT_64, row_u64)

@@ -4,8 +4,7 @@
  * have handlers of their own; CVT_ANY does the rest: sub is the source type, size the destination
  * type, vec the rounding.
  *
- * Floating point to integer clamps to the destination's range and turns NaN to 0 (the hardware's
- * choice for all but the 64-bit source cases the ISA leaves open). A destination narrower than its
+ * Floating point to integer clamps to the destination's range. A destination narrower than its
  * register is extended to 32 bits.
  */
 #include <fenv.h>
@@ -130,11 +129,13 @@ static uint64_t int_to_int(int64_t v, unsigned st, unsigned dt, bool sat)
     return (uint64_t)extend((uint64_t)v, dt);
 }
 
-static uint64_t float_to_int(double x, unsigned dt, unsigned round)
+static uint64_t float_to_int(double x, unsigned st, unsigned dt, unsigned round)
 {
     unsigned width = width_of(dt);
+    /* PTX ISA, "cvt", integer notes: NaN gives 0 when the source is not .f64 and the destination
+     * neither .s64 nor .u64, and 1 << (BitWidth(dst) - 1) otherwise. */
     if (isnan(x))
-        return 0;
+        return st == PTX_F64 || width == 64 ? (uint64_t)extend((uint64_t)1 << (width - 1), dt) : 0;
     x = round_integral(x, round);
     if (is_signed(dt)) {
         double top = ldexp(1, (int)width - 1);
@@ -180,7 +181,7 @@ static uint64_t convert(uint64_t raw, const struct ptx_insn *in)
         x = half_to_double((uint16_t)raw);
     }
     if (!is_float(dt))
-        return float_to_int(x, dt, round);
+        return float_to_int(x, st, dt, round);
     if (round >= PTX_RND_NI && !from_int)
         x = round_integral(x, round);
     if (dt == PTX_F16) {

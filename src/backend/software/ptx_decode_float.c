@@ -190,11 +190,12 @@ bool vgpu_ptx_dec_selp(struct ptx_dec *d)
 bool vgpu_ptx_dec_slct(struct ptx_dec *d)
 {
     enum ptx_type t, by;
+    bool ftz = vgpu_ptx_mod(d, "ftz");
     if (!vgpu_ptx_mod_type(d, &t) || !vgpu_ptx_mod_type(d, &by))
         return false;
-    /* .ftz flushes a subnormal selector: it is then zero, which selects a; -subnormal alone would
-     * differ. */
-    if (vgpu_ptx_type_bytes(t) < 2 || (by != PTX_S32 && by != PTX_F32))
+    if (ftz)
+        d->in.flags |= PTX_F_FTZ;
+    if (vgpu_ptx_type_bytes(t) < 2 || (by != PTX_F32 && (ftz || by != PTX_S32)))
         return no_variant(d);
     d->in.sub = by == PTX_F32;
     return vgpu_ptx_want(d, 4) && vgpu_ptx_dst(d, 0, t, &d->in.d) &&

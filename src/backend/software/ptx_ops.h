@@ -145,7 +145,8 @@ enum ptx_atom {
     PTX_ATOM_EXCH,
     PTX_ATOM_CAS,
     PTX_ATOM_INC,
-    PTX_ATOM_DEC
+    PTX_ATOM_DEC,
+    PTX_ATOM_ADD_FTZ /* what ADD_F is for a lane on global memory: never in an instruction */
 };
 
 enum ptx_bar { PTX_BAR_SYNC, PTX_BAR_ARRIVE, PTX_BAR_POPC, PTX_BAR_AND, PTX_BAR_OR };

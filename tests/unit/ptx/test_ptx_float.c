@@ -267,7 +267,10 @@ static void test_compare(void **state)
     rig_op("testp.subnormal.f32 %px, %fa;", 'p', subnormal);
 }
 
-/* cvt to integers: round, clamp to the range, NaN gives 0 */
+/*
+ * cvt to integers: round, clamp to the range. PTX ISA, "cvt", integer notes: NaN gives 0 when the
+ * source is not .f64 and the destination neither .s64 nor .u64, otherwise 1 << (BitWidth(dst) - 1).
+ */
 static uint64_t clamp(double x, double low, double high)
 {
     if (isnan(x))
@@ -278,14 +281,24 @@ static uint64_t clamp(double x, double low, double high)
 }
 REF(rzi_s32, (uint32_t)clamp(trunc((double)fa), -2147483648.0, 2147483647.0))
 REF(rni_s32, (uint32_t)clamp(nearbyint((double)fa), -2147483648.0, 2147483647.0))
-REF(rmi_s32, (uint32_t)clamp(floor(da), -2147483648.0, 2147483647.0))
+REF(rmi_s32, isnan(da) ? 0x80000000u : (uint32_t)clamp(floor(da), -2147483648.0, 2147483647.0))
 REF(rpi_s32, (uint32_t)clamp(ceil((double)fa), -2147483648.0, 2147483647.0))
 REF(rzi_u32, (uint32_t)clamp(trunc((double)fa), 0.0, 4294967295.0))
-REF(rzi_s64, isnan(fa)       ? 0
+REF(rzi_u32_f64, isnan(da) ? 0x80000000u : (uint32_t)clamp(trunc(da), 0.0, 4294967295.0))
+REF(rzi_s16_f64, isnan(da) ? 0xffff8000u : (uint32_t)(int16_t)clamp(trunc(da), -32768.0, 32767.0))
+REF(rzi_u16_f64, isnan(da) ? 0x8000u : (uint16_t)clamp(trunc(da), 0.0, 65535.0))
+REF(rzi_s64_f64, isnan(da)      ? (uint64_t)1 << 63
+                 : da >= 0x1p63 ? (uint64_t)INT64_MAX
+                 : da < -0x1p63 ? (uint64_t)INT64_MIN
+                                : (uint64_t)(int64_t)da)
+REF(rzi_s64, isnan(fa)       ? (uint64_t)1 << 63
              : fa >= 0x1p63f ? (uint64_t)INT64_MAX
              : fa < -0x1p63f ? (uint64_t)INT64_MIN
                              : (uint64_t)(int64_t)fa)
-REF(rzi_u64, !(fa > 0) ? 0 : fa >= 0x1p64f ? UINT64_MAX : (uint64_t)fa)
+REF(rzi_u64, isnan(fa)       ? (uint64_t)1 << 63
+             : !(fa > 0)     ? 0
+             : fa >= 0x1p64f ? UINT64_MAX
+                             : (uint64_t)fa)
 REF(rzi_s16, (uint32_t)(int16_t)clamp(trunc((double)fa), -32768.0, 32767.0))
 REF(s32_f32, bits_of((float)(int32_t)a))
 REF(u32_f32, bits_of((float)(uint32_t)a))
@@ -324,6 +337,10 @@ static void test_cvt(void **state)
     rig_op("cvt.rzi.s64.f32 %lx, %fa;", 'l', rzi_s64);
     rig_op("cvt.rzi.u64.f32 %lx, %fa;", 'l', rzi_u64);
     rig_op("cvt.rzi.s16.f32 %rx, %fa;", 'r', rzi_s16);
+    rig_op("cvt.rzi.u32.f64 %rx, %da;", 'r', rzi_u32_f64);
+    rig_op("cvt.rzi.s16.f64 %rx, %da;", 'r', rzi_s16_f64);
+    rig_op("cvt.rzi.u16.f64 %rx, %da;", 'r', rzi_u16_f64);
+    rig_op("cvt.rzi.s64.f64 %lx, %da;", 'l', rzi_s64_f64);
     rig_op("cvt.rn.f32.s32 %fx, %ra;", 'f', s32_f32);
     rig_op("cvt.rn.f32.u32 %fx, %ra;", 'f', u32_f32);
     rig_op("cvt.rn.f32.u64 %fx, %la;", 'f', u64_f32);
@@ -437,12 +454,30 @@ static void test_approx(void **state)
     close_to("tanh.approx.f32 %fx, %fa;", tanh, 0x1p-11, 0);
 }
 
+REF(slct_u32, f32_of(c) >= 0 ? (uint32_t)a : (uint32_t)b)
+REF(slct_ftz_u32, fabsf(f32_of(c)) < 0x1p-126f || f32_of(c) >= 0 ? (uint32_t)a : (uint32_t)b)
+
+/* PTX ISA, "slct": .ftz flushes a subnormal c to sign-preserving zero, and -0 is zero: it selects
+ * a. */
+static void test_slct(void **state)
+{
+    (void)state;
+    static const uint64_t abc[][3] = {{1, 2, 0},          {1, 2, 0x80000000}, {1, 2, 1},
+                                      {1, 2, 0x80000001}, {1, 2, 0x807fffff}, {1, 2, 0x80800000},
+                                      {1, 2, 0x00800000}, {1, 2, 0x3f800000}, {1, 2, 0xbf800000},
+                                      {1, 2, 0x7f800000}, {1, 2, 0xff800000}, {1, 2, 0x7fc00000},
+                                      {1, 2, 0xffc00000}};
+    size_t n = sizeof(abc) / sizeof(abc[0]);
+    rig_op_on("slct.u32.f32 %rx, %ra, %rb, %fc;", 'r', slct_u32, abc, n);
+    rig_op_on("slct.ftz.u32.f32 %rx, %ra, %rb, %fc;", 'r', slct_ftz_u32, abc, n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         VGPU_TEST(test_f32),      VGPU_TEST(test_min_max), VGPU_TEST(test_f64),
-        VGPU_TEST(test_directed), VGPU_TEST(test_compare), VGPU_TEST(test_cvt),
-        VGPU_TEST(test_half),     VGPU_TEST(test_approx),
+        VGPU_TEST(test_directed), VGPU_TEST(test_compare), VGPU_TEST(test_slct),
+        VGPU_TEST(test_cvt),      VGPU_TEST(test_half),    VGPU_TEST(test_approx),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,6 +41,7 @@ test-qemu-versions:
 	hypervisor/qemu/build --compile-only 5.2 7.2 10.0
 
 install: all
+	meson configure build --prefix=$(PREFIX)
 	meson install -C build
 
 clean:

@@ -54,9 +54,18 @@ struct bench_mediator {
     char socket_path[96]; /* of --listen */
 };
 
-/* Starts one, with a temporary directory. False with a text on stderr. */
+/* Starts one, with a temporary directory. False with a text on stderr, and nothing left behind. */
 bool bench_mediator_start(struct bench_mediator *mediator);
 void bench_mediator_stop(struct bench_mediator *mediator);
+
+/*
+ * From here on the first SIGINT, SIGTERM or SIGHUP only sets a flag, for whoever measures to end
+ * early and leave no directory and no process behind. A second one ends the program as usual.
+ */
+void bench_catch_signals(void);
+bool bench_stopped(void);
+/* Ends the program by the signal that was caught, if any. */
+void bench_reraise(void);
 
 /* ---- The device model without a hypervisor, linked to a mediator ---- */
 

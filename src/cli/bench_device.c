@@ -125,7 +125,7 @@ struct bench_device *bench_device_open(const char *directory, uint32_t vm_id)
     }
     uint64_t deadline_ns = vgpu_deadline_ns(ATTACH_TIMEOUT_MS);
     while (!vgpu_device_attached(&device->model)) {
-        if (vgpu_now_ns() >= deadline_ns) {
+        if (bench_stopped() || vgpu_now_ns() >= deadline_ns) {
             fprintf(stderr, "vgpu-bench: no mediator attached to %s: %s\n", device->path,
                     device->why);
             goto fail;

@@ -46,6 +46,41 @@ static bool find_program(const char *variable, const char *name, const char *fol
     return access(path, X_OK) == 0;
 }
 
+/* ---- Signals ---- */
+
+static volatile sig_atomic_t caught;
+
+static void catch_signal(int number)
+{
+    caught = number;
+}
+
+void bench_catch_signals(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    /* No SA_RESTART: what is waited for just then is not waited for any longer. */
+    struct sigaction action = {.sa_handler = catch_signal, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction now;
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        if (sigaction(numbers[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
+            sigaction(numbers[i], &action, NULL);
+}
+
+bool bench_stopped(void)
+{
+    return caught != 0;
+}
+
+void bench_reraise(void)
+{
+    if (caught) {
+        signal(caught, SIG_DFL);
+        raise(caught);
+    }
+}
+
+/* ---- A mediator ---- */
+
 /* Waits for the line that the mediator writes when it is up. */
 static bool wait_ready(int fd)
 {
@@ -65,9 +100,18 @@ bool bench_mediator_start(struct bench_mediator *mediator)
         return false;
     }
     bool has_worker = find_program("VGPU_WORKER", "vgpu-worker", "worker", worker, sizeof(worker));
-    snprintf(mediator->directory, sizeof(mediator->directory), "/tmp/vgpu-bench-XXXXXX");
-    if (!mkdtemp(mediator->directory) || pipe2(ready, O_CLOEXEC) < 0) {
+    if (pipe2(ready, O_CLOEXEC) < 0) {
+        fprintf(stderr, "vgpu-bench: no pipe: %s\n", strerror(errno));
+        return false;
+    }
+    const char *base = getenv("TMPDIR");
+    snprintf(mediator->directory, sizeof(mediator->directory), "%.40s/vgpu-bench-XXXXXX",
+             base && *base && strlen(base) <= 40 ? base : "/tmp"); /* a socket's path is short */
+    if (!mkdtemp(mediator->directory)) {
         fprintf(stderr, "vgpu-bench: no temporary directory: %s\n", strerror(errno));
+        mediator->directory[0] = 0;
+        close(ready[0]);
+        close(ready[1]);
         return false;
     }
     snprintf(mediator->socket_path, sizeof(mediator->socket_path), "%s/mediator.socket",
@@ -101,6 +145,7 @@ bool bench_mediator_start(struct bench_mediator *mediator)
 void bench_mediator_stop(struct bench_mediator *mediator)
 {
     if (mediator->pid > 0) {
+        /* It may have had our Ctrl-C as well. */
         kill(mediator->pid, SIGTERM);
         for (int i = 0; i < 200 && waitpid(mediator->pid, NULL, WNOHANG) == 0; i++) {
             nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);

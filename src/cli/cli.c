@@ -38,18 +38,84 @@ bool cli_number(const char *text, uint64_t low, uint64_t high, uint64_t *number)
     return true;
 }
 
+bool cli_text_option(int argc, char **argv, int *at, const char *name, const char **value)
+{
+    if (!cli_option(argc, argv, at, name, value))
+        return false;
+    if (*value && !**value)
+        *value = NULL;
+    return true;
+}
+
+/* Bytes of the UTF-8 character at `c`, 0 when there is no valid one. *point is its number. */
+static unsigned utf8_length(const unsigned char *c, uint32_t *point)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    unsigned length = *c < 0x80 ? 1 : *c >> 5 == 6 ? 2 : *c >> 4 == 14 ? 3 : *c >> 3 == 30 ? 4 : 0;
+    if (length <= 1) {
+        *point = *c;
+        return length;
+    }
+    *point = *c & (0x7Fu >> length);
+    for (unsigned i = 1; i < length; i++) {
+        if (c[i] >> 6 != 2) /* the string's end, too */
+            return 0;
+        *point = *point << 6 | (c[i] & 0x3Fu);
+    }
+    bool surrogate = *point >= 0xD800 && *point <= 0xDFFF;
+    return *point >= least[length] && *point <= 0x10FFFF && !surrogate ? length : 0;
+}
+
+static bool is_control(uint32_t point)
+{
+    return point < 0x20 || (point >= 0x7F && point < 0xA0);
+}
+
 void cli_json_string(FILE *out, const char *text)
 {
     fputc('"', out);
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+    for (const unsigned char *c = (const unsigned char *)text; *c;) {
+        uint32_t point;
+        unsigned length = utf8_length(c, &point);
         if (*c == '"' || *c == '\\')
             fprintf(out, "\\%c", *c);
-        else if (*c >= 0x20 && *c < 0x7F)
-            fputc(*c, out);
+        else if (length == 0 || is_control(point))
+            fprintf(out, "\\u%04x", length ? (unsigned)point : *c);
         else
-            fprintf(out, "\\u%04x", *c);
+            fwrite(c, 1, length, out);
+        c += length ? length : 1;
     }
     fputc('"', out);
+}
+
+void cli_harmless(char *out, size_t capacity, const char *text, char quote)
+{
+    size_t at = 0;
+    for (const unsigned char *c = (const unsigned char *)text; *c;) {
+        uint32_t point;
+        unsigned length = utf8_length(c, &point);
+        bool bad = length == 0 || is_control(point) || (quote && *c == (unsigned char)quote);
+        if (length == 0)
+            length = 1;
+        if ((bad ? 1 : length) >= capacity - at)
+            break;
+        if (bad) {
+            out[at++] = '?';
+        } else {
+            memmove(out + at, c, length);
+            at += length;
+        }
+        c += length;
+    }
+    out[at] = 0;
+}
+
+int cli_finish(const char *program, int status)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    fprintf(stderr, "%s: the output could not be written: %s\n", program, strerror(errno));
+    return status ? status : VGPU_EXIT_NO_DEVICE;
 }
 
 const char *cli_priority_name(uint32_t priority)

@@ -27,9 +27,22 @@ bool cli_option(int argc, char **argv, int *at, const char *name, const char **v
 /* A decimal number from low to high; false when `text` is anything else. */
 bool cli_number(const char *text, uint64_t low, uint64_t high, uint64_t *number);
 
-/* Puts a string, quotes included, escaped for JSON. Bytes that are no printable ASCII become
- * \u00XX. */
+/* As cli_option, for options whose value may not be empty: then *value is NULL too. */
+bool cli_text_option(int argc, char **argv, int *at, const char *name, const char **value);
+
+/* Puts a string, quotes included, escaped for JSON. UTF-8 passes through; control characters are
+ * escaped, C1 and DEL too; a byte that is no part of valid UTF-8 becomes \u00XX. */
 void cli_json_string(FILE *out, const char *text);
+
+/*
+ * Puts a text that is not ours fit for a terminal: what may move the cursor or change the screen
+ * (control characters, C1, bytes that are no UTF-8) becomes '?', and so does `quote` unless it is
+ * 0. `capacity` is at least 1; what does not fit is cut. `out` may be `text`.
+ */
+void cli_harmless(char *out, size_t capacity, const char *text, char quote);
+
+/* The exit status `status`, or 1 with a text on stderr when what went to stdout did not arrive. */
+int cli_finish(const char *program, int status);
 
 /* "low", "medium", "high", or "unknown". */
 const char *cli_priority_name(uint32_t priority);

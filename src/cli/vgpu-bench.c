@@ -34,9 +34,9 @@ static const char usage[] =
     "         sample by sample in turns; prints the ratio of the medians.\n"
     "options:\n"
     "  --device D          pci:ADDRESS or local:SOCKET\n"
-    "  --mediator-dir DIR  a directory that a running mediator watches; without it, device and\n"
-    "                      local start a mediator of their own\n"
-    "  --vm-id N           of the device model; default: this process's id\n"
+    "  --mediator-dir DIR  relay, device: a directory that a running mediator watches\n"
+    "                      (without it, or for local without --device, one is started)\n"
+    "  --vm-id N           relay, device: of the device model; default: this process's id\n"
     "  --seconds N         for each figure, 1 to 3600; default 3\n"
     "  --count N           requests for each figure, instead of a time\n"
     "  --json              one JSON object\n"
@@ -45,7 +45,7 @@ static const char usage[] =
 struct settings {
     const char *transport, *device, *mediator_dir;
     uint64_t seconds, count, vm_id;
-    bool json;
+    bool has_vm_id, json;
 };
 
 /* ---- Paths through libvgpu ---- */
@@ -71,6 +71,8 @@ static bool library_exchange(void *state, const void *request, uint32_t length, 
 /* Whether another request belongs to this figure. */
 static bool goes_on(const struct settings *settings, uint64_t done, uint64_t start_ns)
 {
+    if (bench_stopped())
+        return false;
     if (settings->count)
         return done < settings->count;
     return vgpu_now_ns() - start_ns < settings->seconds * 1000000000u;
@@ -202,6 +204,7 @@ static bool run_mailbox(const struct settings *settings, const struct bench_path
                              &answer, &ignored) &&
                good;
     }
+    good = good && !bench_stopped(); /* half a measurement is none */
     if (good) {
         struct bench_summary nop = bench_summarize(&samples);
         if (settings->json) {
@@ -253,6 +256,7 @@ static bool run_relay_comparison(const struct settings *settings, const struct b
             bench_add(&bare, ns);
         }
     }
+    good = good && !bench_stopped();
     if (good) {
         struct bench_summary a = bench_summarize(&device), b = bench_summarize(&bare);
         double ratio = b.median_us > 0 ? a.median_us / b.median_us : 0;
@@ -325,6 +329,29 @@ static int run_library(const struct settings *settings, bool local)
     return good ? 0 : 1;
 }
 
+/* Options that the chosen way would not use are mistakes, not decoration. */
+static const char *find_contradiction(const struct settings *settings, bool relay)
+{
+    const char *transport = settings->transport;
+    bool device = relay || strcmp(transport, "device") == 0;
+    if (!device && strcmp(transport, "local") != 0 && strcmp(transport, "pci") != 0)
+        return "--transport is pci, local or device";
+    if (device && settings->device)
+        return "--device is for --transport pci and local";
+    if (!device && settings->mediator_dir)
+        return "--mediator-dir is for relay and --transport device; a running mediator's own "
+               "socket is named by --device local:SOCKET";
+    if (!device && settings->has_vm_id)
+        return "--vm-id is for relay and --transport device";
+    if (settings->device && strcmp(transport, "local") == 0 &&
+        strncmp(settings->device, "local:", 6) != 0)
+        return "--transport local wants --device local:SOCKET";
+    if (settings->device && strcmp(transport, "pci") == 0 &&
+        strncmp(settings->device, "pci:", 4) != 0)
+        return "--transport pci wants --device pci:ADDRESS";
+    return NULL;
+}
+
 static bool parse(int argc, char **argv, struct settings *settings)
 {
     for (int i = 2; i < argc; i++) {
@@ -334,12 +361,12 @@ static bool parse(int argc, char **argv, struct settings *settings)
             good = settings->json = true;
         else if (cli_option(argc, argv, &i, "--transport", &value))
             good = (settings->transport = value) != NULL;
-        else if (cli_option(argc, argv, &i, "--device", &value))
+        else if (cli_text_option(argc, argv, &i, "--device", &value))
             good = (settings->device = value) != NULL;
-        else if (cli_option(argc, argv, &i, "--mediator-dir", &value))
+        else if (cli_text_option(argc, argv, &i, "--mediator-dir", &value))
             good = (settings->mediator_dir = value) != NULL;
         else if (cli_option(argc, argv, &i, "--vm-id", &value))
-            good = cli_number(value, 0, UINT32_MAX, &settings->vm_id);
+            good = settings->has_vm_id = cli_number(value, 0, UINT32_MAX, &settings->vm_id);
         else if (cli_option(argc, argv, &i, "--seconds", &value))
             good = cli_number(value, 1, 3600, &settings->seconds);
         else if (cli_option(argc, argv, &i, "--count", &value))
@@ -356,25 +383,27 @@ int main(int argc, char **argv)
 {
     struct settings settings = {.transport = "pci", .seconds = 3, .vm_id = (uint32_t)getpid()};
     const char *what = argc > 1 ? argv[1] : "";
-    if (strcmp(what, "--help") == 0) {
-        fputs(usage, stdout);
-        return 0;
-    }
-    if (strcmp(what, "--version") == 0) {
-        puts("vgpu-bench " VGPU_VERSION);
-        return 0;
+    for (int i = 1; i < argc; i++) {
+        bool help = strcmp(argv[i], "--help") == 0;
+        if (!help && strcmp(argv[i], "--version") != 0)
+            continue;
+        fputs(help ? usage : "vgpu-bench " VGPU_VERSION "\n", stdout);
+        return cli_finish("vgpu-bench", 0);
     }
     bool relay = strcmp(what, "relay") == 0;
     if ((!relay && strcmp(what, "mailbox") != 0) || !parse(argc, argv, &settings)) {
         fputs(usage, stderr);
         return 2;
     }
-    if (relay || strcmp(settings.transport, "device") == 0)
-        return run_device(&settings, relay);
-    bool local = strcmp(settings.transport, "local") == 0;
-    if (!local && strcmp(settings.transport, "pci") != 0) {
-        fprintf(stderr, "vgpu-bench: '%s' is no transport\n%s", settings.transport, usage);
+    const char *contradiction = find_contradiction(&settings, relay);
+    if (contradiction) {
+        fprintf(stderr, "vgpu-bench: %s\n%s", contradiction, usage);
         return 2;
     }
-    return run_library(&settings, local);
+    bench_catch_signals();
+    int status = relay || strcmp(settings.transport, "device") == 0
+                     ? run_device(&settings, relay)
+                     : run_library(&settings, strcmp(settings.transport, "local") == 0);
+    bench_reraise();
+    return cli_finish("vgpu-bench", status);
 }

@@ -24,7 +24,7 @@ static const char usage[] =
     "Adds two vectors and multiplies two matrices on the vgpu device, and checks the results.\n"
     "  DIRECTORY  holds vector_add.nvcc.ptx and sgemm.nvcc.ptx\n"
     "  --count N  floats in a vector, 1 to 16777216; default 1048576\n"
-    "  --size N   rows of a matrix, a multiple of 32, up to 2048; default 256\n"
+    "  --size N   rows of a matrix, a multiple of 32, 32 to 2048; default 256\n"
     "The last line is RESULT and key=value words; a value with spaces stands in double quotes.\n"
     "exit status: 0 right results, 1 something failed, 2 wrong arguments, 3 no mediator\n";
 
@@ -38,15 +38,6 @@ static void say(const char *format, ...)
     va_end(arguments);
     putchar('\n');
     fflush(stdout); /* progress is for somebody who watches */
-}
-
-/* A value of the RESULT line: quotes would end it early. */
-static void print_quoted(const char *key, const char *value)
-{
-    printf(" %s=\"", key);
-    for (; *value; value++)
-        putchar(*value == '"' || (unsigned char)*value < 0x20 ? '?' : *value);
-    putchar('"');
 }
 
 static int run(struct vgpu *gpu, const char *directory, uint32_t count, uint32_t size)
@@ -72,6 +63,9 @@ static int run(struct vgpu *gpu, const char *directory, uint32_t count, uint32_t
         memset(&info, 0, sizeof(info));
         goto out;
     }
+    /* The host's words, for a terminal, and for the RESULT line where a quote would end them. */
+    cli_harmless(info.name, sizeof(info.name), info.name, '"');
+    cli_harmless(info.backend, sizeof(info.backend), info.backend, '"');
     say("%s: %s (%s), pool %c, %s priority, vm %" PRIu32, vgpu_address(gpu), info.name,
         info.backend, pool >= 'A' && pool <= 'Z' ? (char)pool : '?', cli_priority_name(priority),
         vm_id);
@@ -92,8 +86,7 @@ out:
     vgpu_read_statistics(gpu, &statistics);
     printf("RESULT vm=%" PRIu32 " priority=%s pool=%c", vm_id, cli_priority_name(priority),
            pool >= 'A' && pool <= 'Z' ? (char)pool : '?');
-    print_quoted("device", info.name);
-    print_quoted("backend", info.backend);
+    printf(" device=\"%s\" backend=\"%s\"", info.name, info.backend);
     printf(" requests=%" PRIu64 " bytes_to=%" PRIu64 " bytes_from=%" PRIu64
            " vector_add_ms=%.0f sgemm_ms=%.0f total_ms=%.0f verdict=%s\n",
            statistics.requests, statistics.bytes_to_device, statistics.bytes_from_device,
@@ -111,18 +104,18 @@ int main(int argc, char **argv)
         bool good = true;
         if (strcmp(argv[i], "--help") == 0) {
             fputs(usage, stdout);
-            return VGPU_EXIT_OK;
+            return cli_finish("vgpu-demo", VGPU_EXIT_OK);
         }
         if (strcmp(argv[i], "--version") == 0) {
             puts("vgpu-demo " VGPU_VERSION);
-            return VGPU_EXIT_OK;
+            return cli_finish("vgpu-demo", VGPU_EXIT_OK);
         }
-        if (cli_option(argc, argv, &i, "--device", &value))
+        if (cli_text_option(argc, argv, &i, "--device", &value))
             good = (options.device = value) != NULL;
         else if (cli_option(argc, argv, &i, "--count", &value))
             good = cli_number(value, 1, 16777216, &count);
         else if (cli_option(argc, argv, &i, "--size", &value))
-            good = cli_number(value, 1, 2048, &size);
+            good = cli_number(value, 32, 2048, &size) && size % 32 == 0;
         else if (argv[i][0] != '-' && !directory)
             directory = argv[i];
         else
@@ -145,5 +138,5 @@ int main(int argc, char **argv)
     }
     int status = run(gpu, directory, (uint32_t)count, (uint32_t)size);
     vgpu_cleanup(gpu);
-    return status;
+    return cli_finish("vgpu-demo", status);
 }

@@ -14,7 +14,8 @@
 #include "guest/vgpu_mmio_client.h"
 
 static const char usage[] =
-    "usage: vgpu-info [--device pci:ADDRESS|local:SOCKET] [--json] [--all]\n"
+    "usage: vgpu-info [--device pci:ADDRESS|local:SOCKET] [--json]\n"
+    "       vgpu-info --all\n"
     "\n"
     "Prints what this machine has been given: the vgpu device and the GPU behind it.\n"
     "  --device D  that one, not the first found (also: environment variable VGPU_DEVICE)\n"
@@ -87,6 +88,7 @@ static char pool_letter(uint32_t pool)
 static void print_text(const struct facts *facts)
 {
     const struct vgpu_device_info_wire *gpu = &facts->gpu;
+    char name[sizeof(gpu->name)], backend[sizeof(gpu->backend)];
     char total[32], available[32], shared[32], uuid[48];
     printf("device        %s\n", facts->address);
     printf("pool          %c\n", pool_letter(facts->pool));
@@ -108,8 +110,10 @@ static void print_text(const struct facts *facts)
     cli_format_bytes(total, sizeof(total), gpu->total_memory_bytes);
     cli_format_bytes(available, sizeof(available), gpu->free_memory_bytes);
     cli_format_bytes(shared, sizeof(shared), gpu->max_shared_per_block_bytes);
-    printf("backend       %s\n", gpu->backend);
-    printf("gpu           %s\n", gpu->name);
+    cli_harmless(backend, sizeof(backend), gpu->backend, 0); /* the host's words, not ours */
+    cli_harmless(name, sizeof(name), gpu->name, 0);
+    printf("backend       %s\n", backend);
+    printf("gpu           %s\n", name);
     printf("uuid          %s\n", uuid);
     printf("memory        %s, %s free\n", total, available);
     printf("compute       %" PRIu32 ".%" PRIu32 "\n", gpu->compute_major, gpu->compute_minor);
@@ -184,23 +188,30 @@ static int list_all(void)
 int main(int argc, char **argv)
 {
     struct vgpu_options options = VGPU_OPTIONS_INIT;
-    bool json = false;
+    bool json = false, all = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0) {
             json = true;
         } else if (strcmp(argv[i], "--all") == 0) {
-            return list_all();
+            all = true;
         } else if (strcmp(argv[i], "--help") == 0) {
             fputs(usage, stdout);
-            return VGPU_EXIT_OK;
+            return cli_finish("vgpu-info", VGPU_EXIT_OK);
         } else if (strcmp(argv[i], "--version") == 0) {
             puts("vgpu-info " VGPU_VERSION);
-            return VGPU_EXIT_OK;
-        } else if (!cli_option(argc, argv, &i, "--device", &options.device) || !options.device) {
+            return cli_finish("vgpu-info", VGPU_EXIT_OK);
+        } else if (!cli_text_option(argc, argv, &i, "--device", &options.device) ||
+                   !options.device) {
             fprintf(stderr, "vgpu-info: wrong argument '%s'\n%s", argv[i], usage);
             return VGPU_EXIT_USAGE;
         }
     }
+    if (all && (json || options.device)) {
+        fprintf(stderr, "vgpu-info: --all goes with neither --json nor --device\n%s", usage);
+        return VGPU_EXIT_USAGE;
+    }
+    if (all)
+        return cli_finish("vgpu-info", list_all());
     struct vgpu *gpu;
     int err = vgpu_init(&options, &gpu);
     if (err < 0) {
@@ -224,5 +235,5 @@ int main(int argc, char **argv)
         }
     }
     vgpu_cleanup(gpu);
-    return status;
+    return cli_finish("vgpu-info", status);
 }

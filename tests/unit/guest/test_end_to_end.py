@@ -3,6 +3,7 @@
 """The guest's programs against a real mediator and real workers on this host, without a VM: over the mediator's own
 socket, and through the device model in vgpu-bench."""
 
+import glob
 import json
 import os
 import re
@@ -93,6 +94,15 @@ class Case(unittest.TestCase):
                          "%s\n%s\n%s\nmediator:\n%s" % (command, result.stdout, result.stderr, self.mediator.text()))
         return result.stdout
 
+    def wait_for(self, look):
+        """What `look` returns once that is true."""
+        for _ in range(PATIENCE_S * 50):
+            found = look()
+            if found:
+                return found
+            select.select([], [], [], 0.02)
+        self.fail("waited in vain")
+
     def start_hold(self, *arguments):
         """Starts t-hold and waits until it is at its stage."""
         process = subprocess.Popen([built("tests", "vm", "guest", "t-hold"), *arguments, "--device", self.device],
@@ -129,6 +139,30 @@ class Programs(Case):
         self.run_program(info, "--device", "local:/nonexistent", status=1)
         self.run_program(info, "--device", "tape:0", status=2)
         self.run_program(info, "--color", status=2)
+
+    def test_wrong_arguments(self):
+        """What a program would ignore or misread is status 2; --help is 0 wherever it stands."""
+        info, demo, bench = (built("src", "cli", "vgpu-" + name) for name in ("info", "demo", "bench"))
+        for command in ((info, "--all", "--bogus"), (info, "--json", "--all"), (info, "--all", "--device", "pci:0000:00:04.0"),
+                        (info, "--device="), (info, "--device", ""), (demo, "--device=", PTX), (demo, "--size", "33", PTX),
+                        (demo, "--size", "0", PTX), (bench, "mailbox", "--device="),
+                        (bench, "mailbox", "--transport", "local", "--mediator-dir", self.mediator.folder),
+                        (bench, "mailbox", "--transport", "local", "--device", "pci:0000:00:04.0"),
+                        (bench, "mailbox", "--transport", "tape"), (bench, "relay", "--device", self.device)):
+            with self.subTest(command=command[1:]):
+                self.run_program(*command, status=2)
+        for command in ((info, "--help"), (demo, "--help"), (bench, "--help"), (bench, "mailbox", "--help")):
+            self.assertIn("usage: ", self.run_program(*command))
+
+    def test_output_lost(self):
+        """Output that did not arrive is a failure."""
+        for command in ((built("src", "cli", "vgpu-info"), "--device", self.device), (built("src", "cli", "vgpu-bench"), "--help"),
+                        (built("src", "cli", "vgpu-demo"), "--version")):
+            with self.subTest(command=command), open("/dev/full", "w") as full:
+                result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE,
+                                        timeout=PATIENCE_S, text=True)
+                self.assertEqual(result.returncode, 1, result.stderr)
+                self.assertIn("No space left", result.stderr)
 
     def test_requests(self):
         """P1 to P27: the malformed twins, straight to the mediator."""
@@ -208,6 +242,34 @@ class Bench(Case):
             for way in ("to_device", "from_device"):
                 self.assertEqual(out[way]["count"], 100)
                 self.assertGreater(out[way]["bytes_per_s"], 0)
+
+    def make_folder(self):
+        """For TMPDIR. Its path is short, since paths of sockets are."""
+        folder = tempfile.mkdtemp(prefix="b-", dir="/tmp")
+        self.addCleanup(shutil.rmtree, folder)
+        return folder
+
+    def test_stopped(self):
+        """A signal ends vgpu-bench; the mediator it started and that one's folder go with it."""
+        folder = self.make_folder()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(signal=number):
+                process = subprocess.Popen([built("src", "cli", "vgpu-bench"), "mailbox", "--transport", "device", "--seconds", "600"],
+                                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                           env=dict(os.environ, TMPDIR=folder))
+                self.addCleanup(process.stdout.close)
+                self.wait_for(lambda: glob.glob(os.path.join(folder, "*", "vm-%d.sock" % process.pid)))
+                process.send_signal(number)
+                self.assertEqual(process.wait(PATIENCE_S), -number)
+                self.assertEqual(os.listdir(folder), [])
+
+    def test_not_started(self):
+        """A mediator that does not get ready leaves no folder."""
+        folder = self.make_folder()
+        result = subprocess.run([built("src", "cli", "vgpu-bench"), "relay"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, timeout=PATIENCE_S, env=dict(os.environ, VGPU_MEDIATOR="/bin/false", TMPDIR=folder))
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(os.listdir(folder), [])
 
     def test_relay(self):
         """vgpu-bench relay: both kinds of samples and their ratio; how large it is is not for a test to say."""

@@ -8,27 +8,69 @@
 
 #include <sys/mman.h>
 
-/* What one block may take of the host, registers and local memory each; larger launches are
- * OUT_OF_RESOURCES. */
-#define MAX_PART_BYTES ((size_t)512 << 20)
+/* Mappings up to this size stay from launch to launch; larger ones are given back after each. */
+#define KEEP_BYTES ((size_t)1 << 20)
 
-/* At least `need` bytes at *p, zero when new; what was there may be dropped. */
-static bool map_part(void *p, size_t *have, size_t need)
+/* What one block takes of the host, in bytes. */
+struct parts {
+    size_t regs, preds, shared, local, warps;
+};
+
+static size_t in_pages(size_t bytes)
 {
-    void **at = p;
+    return (bytes + 65535) & ~(size_t)65535;
+}
+
+/* The factors are bounded (ptx.h), so nothing here overflows. */
+static struct parts parts_of(const struct ptx_grid *g)
+{
+    const struct ptx_function *fn = g->fn;
+    struct parts n = {
+        .regs = in_pages((size_t)fn->slots * PTX_SLOT_BYTES * g->warps),
+        .preds = in_pages((size_t)fn->preds * sizeof(uint32_t) * g->warps),
+        .shared = in_pages(g->shared_bytes + 16),
+        .local = in_pages((size_t)fn->local_bytes * PTX_LANES * g->warps),
+        .warps = in_pages(sizeof(struct ptx_warp) * g->warps),
+    };
+    return n;
+}
+
+size_t vgpu_ptx_block_bytes(const struct ptx_grid *g)
+{
+    struct parts n = parts_of(g);
+    return n.regs + n.preds + n.shared + n.local + n.warps;
+}
+
+/* The mapping at `at`, of *have bytes, or a new one, all zeros, where it is smaller than `need`.
+ * *have tells whether there was room. */
+static void *map_part(void *at, size_t *have, size_t need)
+{
     if (need <= *have)
-        return true;
-    if (need > MAX_PART_BYTES)
-        return false;
-    need = (need + 65535) & ~(size_t)65535;
+        return at;
     if (*have)
-        munmap(*at, *have);
-    *at = mmap(NULL, need, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-               0);
-    *have = *at == MAP_FAILED ? 0 : need;
-    if (!*have)
-        *at = NULL;
-    return *have != 0;
+        munmap(at, *have);
+    at = mmap(NULL, need, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+              0);
+    *have = at == MAP_FAILED ? 0 : need;
+    return *have ? at : NULL;
+}
+
+static void *trim_part(void *at, size_t *have)
+{
+    if (*have <= KEEP_BYTES)
+        return at;
+    munmap(at, *have);
+    *have = 0;
+    return NULL;
+}
+
+void vgpu_ptx_block_trim(struct ptx_block *b)
+{
+    b->regs = trim_part(b->regs, &b->regs_bytes);
+    b->preds = trim_part(b->preds, &b->preds_bytes);
+    b->shared = trim_part(b->shared, &b->shared_bytes);
+    b->local = trim_part(b->local, &b->local_bytes);
+    b->warps = trim_part(b->warps, &b->warps_bytes);
 }
 
 void vgpu_ptx_block_release(struct ptx_block *b)
@@ -134,14 +176,16 @@ CUresult vgpu_ptx_block_prepare(struct ptx_block *b, struct ptx_grid *g, unsigne
     const struct ptx_function *fn = g->fn;
     size_t warp_regs = (size_t)fn->slots * PTX_SLOT_BYTES;
     size_t warp_local = (size_t)fn->local_bytes * PTX_LANES;
-    size_t warp_preds = (size_t)fn->preds * sizeof(*b->preds);
+    struct parts n = parts_of(g);
     b->grid = g;
     b->sm = sm;
-    if (!map_part(&b->regs, &b->regs_bytes, warp_regs * g->warps) ||
-        !map_part(&b->preds, &b->preds_bytes, warp_preds * g->warps) ||
-        !map_part(&b->shared, &b->shared_bytes, g->shared_bytes + 16) ||
-        !map_part(&b->local, &b->local_bytes, warp_local * g->warps) ||
-        !map_part(&b->warps, &b->warps_bytes, sizeof(*b->warps) * g->warps))
+    b->regs = map_part(b->regs, &b->regs_bytes, n.regs);
+    b->preds = map_part(b->preds, &b->preds_bytes, n.preds);
+    b->shared = map_part(b->shared, &b->shared_bytes, n.shared);
+    b->local = map_part(b->local, &b->local_bytes, n.local);
+    b->warps = map_part(b->warps, &b->warps_bytes, n.warps);
+    if (b->regs_bytes < n.regs || b->preds_bytes < n.preds || b->shared_bytes < n.shared ||
+        b->local_bytes < n.local || b->warps_bytes < n.warps)
         return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
     for (uint32_t k = 0; k < g->warps; k++) {
         struct ptx_warp *w = &b->warps[k];

@@ -109,12 +109,17 @@ void vgpu_ptx_pool_destroy(struct ptx_pool *pool)
 
 CUresult vgpu_ptx_pool_run(struct ptx_pool *pool, struct ptx_grid *g)
 {
-    unsigned used = g->blocks < pool->threads ? (unsigned)g->blocks : pool->threads;
-    for (unsigned i = 0; i < used; i++) {
-        CUresult r = vgpu_ptx_block_prepare(&pool->thread[i].block, g, i);
-        if (r != CUDA_SUCCESS)
-            return r;
-    }
+    unsigned used = g->blocks < pool->threads ? (unsigned)g->blocks : pool->threads, ready = 0;
+    uint64_t room = g->host_bytes / vgpu_ptx_block_bytes(g);
+    used = room < used ? (unsigned)room : used;
+    while (ready < used &&
+           vgpu_ptx_block_prepare(&pool->thread[ready].block, g, ready) == CUDA_SUCCESS)
+        ready++;
+    if (ready < used)
+        vgpu_ptx_block_trim(&pool->thread[ready].block);
+    used = ready;
+    if (!used)
+        return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
     pthread_mutex_init(&g->fault_lock, NULL);
     pthread_mutex_lock(&pool->lock);
     pool->grid = g;
@@ -134,5 +139,7 @@ CUresult vgpu_ptx_pool_run(struct ptx_pool *pool, struct ptx_grid *g)
     pool->grid = NULL;
     pthread_mutex_unlock(&pool->lock);
     pthread_mutex_destroy(&g->fault_lock);
+    for (unsigned i = 0; i < used; i++)
+        vgpu_ptx_block_trim(&pool->thread[i].block);
     return g->fault.result;
 }

@@ -31,7 +31,8 @@ struct ptx_grid {
     const uint8_t *params;
     uint64_t blocks, next_block; /* next_block: atomic */
     unsigned sm_count;
-    uint32_t *stop; /* atomic, enum ptx_stop */
+    uint64_t host_bytes; /* what all blocks that run at a time may take of the host */
+    uint32_t *stop;      /* atomic, enum ptx_stop */
     pthread_mutex_t fault_lock;
     struct ptx_fault fault; /* the first; under fault_lock while blocks run */
 };
@@ -65,10 +66,13 @@ bool vgpu_ptx_barrier_arrive(struct ptx_block *b, struct ptx_warp *w, const stru
 /* Threads have exited and are no longer live: barriers that waited only for them are complete. */
 void vgpu_ptx_barrier_exit(struct ptx_block *b);
 
-/* block.c */
+/* block.c. A block's memory is mapped by prepare, touched as the kernel uses it and kept for the
+ * next launch; trim gives back what is large. */
+size_t vgpu_ptx_block_bytes(const struct ptx_grid *g);
 CUresult vgpu_ptx_block_prepare(struct ptx_block *b, struct ptx_grid *g, unsigned sm);
 /* Runs block number `index`; false when the launch must end. */
 bool vgpu_ptx_block_run(struct ptx_block *b, uint64_t index);
+void vgpu_ptx_block_trim(struct ptx_block *b);
 void vgpu_ptx_block_release(struct ptx_block *b);
 
 /* launch.c */
@@ -77,8 +81,8 @@ struct ptx_pool;
  */
 struct ptx_pool *vgpu_ptx_pool_create(unsigned threads);
 void vgpu_ptx_pool_destroy(struct ptx_pool *pool);
-/* Runs the grid to its end on the pool. OUT_OF_RESOURCES before anything ran, or the first fault.
- */
+/* Runs the grid to its end on the pool, on fewer threads if host_bytes or the host has no room for
+ * more blocks. OUT_OF_RESOURCES, before anything ran, if not for one; otherwise the first fault. */
 CUresult vgpu_ptx_pool_run(struct ptx_pool *pool, struct ptx_grid *g);
 
 #endif

@@ -18,6 +18,7 @@
 
 #define DEFAULT_MEMORY_BYTES ((uint64_t)1 << 30)
 #define DEFAULT_MODULE_BYTES ((uint64_t)64 << 20)
+#define LEAST_BLOCK_BYTES    ((uint64_t)64 << 20)
 #define MAX_POOL_THREADS     256u
 #define DEVICE_NAME          "vgpu software GPU"
 #define CLOCK_KHZ            1000000u /* %clock counts nanoseconds */
@@ -376,10 +377,12 @@ static CUresult sw_launch(struct vgpu_backend *b, const struct vgpu_launch *laun
     if (b->sticky)
         return b->sticky;
     struct ptx_grid g = {.memory = &b->memory, .stop = &b->stop, .sm_count = b->threads};
+    g.host_bytes =
+        b->memory.quota_bytes > LEAST_BLOCK_BYTES ? b->memory.quota_bytes : LEAST_BLOCK_BYTES;
     CUresult r = fill_grid(&g, launch);
     if (r != CUDA_SUCCESS)
         return r;
-    uint8_t params[PTX_MAX_PARAM_BYTES];
+    _Alignas(16) uint8_t params[PTX_MAX_PARAM_BYTES];
     if (launch->params_bytes)
         memcpy(params, launch->params, launch->params_bytes);
     g.params = params;

@@ -4,8 +4,10 @@
 #include "ptx_rig.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static const char *const module_text =
     ".visible .entry k(.param .u32 a, .param .align 16 .b8 s[20], .param .u8 c, .param .u64 d) { "
@@ -221,6 +223,54 @@ static void test_out_of_resources(void **state)
     rig_close(&r);
 }
 
+static long resident_mib(void)
+{
+    long all = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%ld %ld", &all, &resident), 2);
+    fclose(f);
+    return resident * (sysconf(_SC_PAGESIZE) >> 10) >> 10;
+}
+
+/*
+ * docs/software-backend.md, "Errors": what the blocks that run at a time take of the host is
+ * bounded by memory_bytes (at least 64 MiB) over all threads, and is given back after the launch.
+ * Each block touches 128 MiB of local memory.
+ */
+static void test_block_memory(void **state)
+{
+    (void)state;
+    static const char text[] =
+        ".visible .entry k(.param .u64 out) { .local .align 8 .b8 l[131072]; .reg .b32 %r<3>;\n"
+        ".reg .b64 %d<3>; .reg .pred %p; mov.u64 %d1, l; mov.u32 %r1, 0;\n"
+        "L: st.local.u32 [%d1], %r1; add.u64 %d1, %d1, 4096; add.u32 %r1, %r1, 1;\n"
+        "setp.lt.u32 %p, %r1, 32; @%p bra L;\n"
+        "ld.param.u64 %d2, [out]; mov.u32 %r1, %smid; red.global.max.u32 [%d2], %r1; ret; }\n";
+    struct vgpu_backend_config config = {.threads = 4, .memory_bytes = 200u << 20};
+    struct rig r;
+    uint64_t out;
+    uint32_t sm = 99;
+    rig_open_config(&r, &config);
+    rig_load(&r, text, CUDA_SUCCESS);
+    assert_int_equal(r.o->mem_alloc(r.b, 4, &out), CUDA_SUCCESS);
+    long before = resident_mib();
+    assert_int_equal(rig_launch(&r, "k", 4, 1024, 0, 1, &out), CUDA_SUCCESS);
+    /* There is room for one block at a time, so one thread ran them all. */
+    assert_int_equal(r.o->copy_dtoh(r.b, &sm, out, sizeof(sm)), CUDA_SUCCESS);
+    assert_int_equal(sm, 0);
+    assert_true(resident_mib() - before < 100);
+    rig_close(&r);
+    /* No room for one: refused, and nothing is sticky. */
+    config.memory_bytes = 1 << 20;
+    rig_open_config(&r, &config);
+    rig_load(&r, text, CUDA_SUCCESS);
+    assert_int_equal(r.o->mem_alloc(r.b, 4, &out), CUDA_SUCCESS);
+    assert_int_equal(rig_launch(&r, "k", 1, 1024, 0, 1, &out), CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES);
+    assert_int_equal(rig_launch(&r, "k", 4, 64, 0, 1, &out), CUDA_SUCCESS);
+    rig_close(&r);
+}
+
 static void test_device_info(void **state)
 {
     (void)state;
@@ -253,6 +303,7 @@ int main(void)
         VGPU_TEST(test_dynamic_shared),   VGPU_TEST(test_every_thread_once),
         VGPU_TEST(test_interrupt),        VGPU_TEST(test_interrupt_idle),
         VGPU_TEST(test_out_of_resources), VGPU_TEST(test_device_info),
+        VGPU_TEST(test_block_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -101,7 +101,8 @@ void vgpu_log(enum vgpu_log_level level, const char *event, const char *format, 
         used += (size_t)wanted;
     } else if (wanted >= 0) {
         used += room - 1;
-        memcpy(line + used - 3, "...", 3);
+        for (size_t i = used - 3; i < used; i++)
+            line[i] = '.';
     }
     for (size_t i = 0; i < used; i++)
         if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)

@@ -23,8 +23,6 @@
 #define DEFAULT_UID_BASE 1900000000u /* a range that neither distributions nor systemd hand out */
 #define NOBODY_UID       65534u
 
-extern char **environ;
-
 char *vgpu_launch_find_worker(const char *said, char *why)
 {
     char own[PATH_MAX], beside[PATH_MAX + 64] = "";

@@ -242,7 +242,7 @@ static int start(struct daemon *d, char *why)
     m->tenants = calloc(m->max_vms, sizeof(*m->tenants));
     if (!m->loop || !m->tenants) {
         snprintf(why, 512, "cannot make the event loop: %s", strerror(errno));
-        return -errno;
+        return -ENOMEM;
     }
     m->worker_path = vgpu_launch_find_worker(m->settings->worker, why);
     if (!m->worker_path)

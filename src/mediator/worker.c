@@ -328,7 +328,8 @@ int vgpu_worker_start(struct vgpu_mediator *m, struct vgpu_tenant *tenant, uint6
 
 static struct vgpu_worker *find_pid(struct vgpu_mediator *m, pid_t pid)
 {
-    vgpu_list_each(node, &m->workers)
+    /* The analyzer does not see that a freed worker left the list before. */
+    vgpu_list_each(node, &m->workers) // NOLINT(clang-analyzer-unix.Malloc)
     {
         struct vgpu_worker *w = vgpu_list_entry(node, struct vgpu_worker, node);
         if (w->pid == pid)
@@ -351,7 +352,7 @@ static void on_gone(struct vgpu_worker *w, int status)
              signalled ? WTERMSIG(status) : WEXITSTATUS(status));
     bool expected = w->killed || !w->session;
     log_worker(expected ? VGPU_LOG_DEBUG : VGPU_LOG_WARN, w,
-               w->ready ? "worker-end" : "worker-start-failed", how);
+               w->ready || expected ? "worker-end" : "worker-start-failed", how);
     if (w->session) {
         char why[192];
         bool started = w->ready || signalled;

@@ -19,9 +19,9 @@ struct rig {
 
 static struct {
     struct vgpu_lease_member *member;
-    char what;
     uint64_t lease;
     uint32_t grace_us;
+    char what;
 } said[32];
 static unsigned said_count;
 

@@ -26,9 +26,12 @@ static void release_host(struct ptx_region *r)
 
 void vgpu_ptx_memory_free_all(struct ptx_memory *m)
 {
-    for (size_t i = 0; i < m->count; i++)
-        release_host(&m->regions[i]);
-    free(m->regions);
+    for (size_t c = 0; c < m->piece_count; c++) {
+        for (uint32_t i = 0; i < m->pieces[c]->count; i++)
+            release_host(&m->pieces[c]->region[i]);
+        free(m->pieces[c]);
+    }
+    free(m->pieces);
     memset(m, 0, sizeof(*m));
 }
 
@@ -43,44 +46,172 @@ static uint64_t span(uint64_t size_bytes)
     return ((size_bytes + PTX_MEMORY_STEP - 1) & ~(PTX_MEMORY_STEP - 1)) + PTX_MEMORY_STEP;
 }
 
-/* Index of the first region that begins after `address`. */
-static size_t upper_bound(const struct ptx_memory *m, uint64_t address)
+/* The last region that begins at or before `address`: number *i of piece *c. */
+static bool locate(const struct ptx_memory *m, uint64_t address, size_t *c, uint32_t *i)
 {
-    size_t lo = 0, hi = m->count;
+    size_t lo = 0, hi = m->piece_count;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        if (m->regions[mid].base <= address)
+        if (m->pieces[mid]->region[0].base <= address)
             lo = mid + 1;
         else
             hi = mid;
     }
-    return lo;
+    if (lo == 0)
+        return false;
+    *c = lo - 1;
+    const struct ptx_piece *p = m->pieces[*c];
+    uint32_t first = 1, end = p->count;
+    while (first < end) {
+        uint32_t mid = first + (end - first) / 2;
+        if (p->region[mid].base <= address)
+            first = mid + 1;
+        else
+            end = mid;
+    }
+    *i = first - 1;
+    return true;
 }
 
-/* Next fit: from m->next to the end of the address space, then once more from its base. */
-static bool find_room(const struct ptx_memory *m, uint64_t need, uint64_t *at, size_t *index)
+/* Where the next region behind number i of piece c begins. */
+static uint64_t next_base(const struct ptx_memory *m, size_t c, uint32_t i)
 {
-    for (int pass = 0; pass < 2; pass++) {
-        uint64_t addr = pass ? PTX_MEMORY_BASE : m->next;
-        size_t i = upper_bound(m, addr);
-        if (i > 0) {
-            const struct ptx_region *prev = &m->regions[i - 1];
-            if (prev->base + span(prev->size_bytes) > addr)
-                addr = prev->base + span(prev->size_bytes);
+    if (i + 1 < m->pieces[c]->count)
+        return m->pieces[c]->region[i + 1].base;
+    return c + 1 < m->piece_count ? m->pieces[c + 1]->region[0].base : PTX_MEMORY_END;
+}
+
+static uint64_t end_of(const struct ptx_region *r)
+{
+    return r->base + span(r->size_bytes);
+}
+
+/* After a change to piece c: its room, and that of the one before it, whose last gap ends there. */
+static void measure(struct ptx_memory *m, size_t c)
+{
+    for (size_t k = c ? c - 1 : 0; k <= c && k < m->piece_count; k++) {
+        struct ptx_piece *p = m->pieces[k];
+        p->room = 0;
+        for (uint32_t i = 0; i < p->count; i++) {
+            uint64_t gap = next_base(m, k, i) - end_of(&p->region[i]);
+            p->room = gap > p->room ? gap : p->room;
         }
-        for (;; i++) {
-            uint64_t end = i < m->count ? m->regions[i].base : PTX_MEMORY_END;
-            if (addr <= end && need <= end - addr) {
-                *at = addr;
-                *index = i;
+    }
+}
+
+/* The first room of `need` bytes from `from` on. */
+static bool room_from(const struct ptx_memory *m, uint64_t from, uint64_t need, uint64_t *at)
+{
+    size_t c = 0;
+    uint32_t i = 0;
+    uint64_t end = m->piece_count ? m->pieces[0]->region[0].base : PTX_MEMORY_END;
+    *at = from;
+    if (locate(m, from, &c, &i)) {
+        uint64_t behind = end_of(&m->pieces[c]->region[i]);
+        *at = behind > from ? behind : from;
+        end = next_base(m, c, i++);
+    }
+    if (*at <= end && need <= end - *at)
+        return true;
+    for (; c < m->piece_count; c++, i = 0) {
+        const struct ptx_piece *p = m->pieces[c];
+        for (; p->room >= need && i < p->count; i++) {
+            *at = end_of(&p->region[i]);
+            if (need <= next_base(m, c, i) - *at)
                 return true;
-            }
-            if (i >= m->count)
-                break;
-            addr = m->regions[i].base + span(m->regions[i].size_bytes);
         }
     }
     return false;
+}
+
+/* Next fit: from m->next to the end of the address space, then once more from its base. */
+static bool find_room(const struct ptx_memory *m, uint64_t need, uint64_t *at)
+{
+    return room_from(m, m->next, need, at) || room_from(m, PTX_MEMORY_BASE, need, at);
+}
+
+/* An empty piece at place c. */
+static bool add_piece(struct ptx_memory *m, size_t c)
+{
+    if (m->piece_count == m->piece_cap) {
+        size_t cap = m->piece_cap ? m->piece_cap * 2 : 16;
+        struct ptx_piece **pieces = realloc(m->pieces, cap * sizeof(*pieces));
+        if (!pieces)
+            return false;
+        m->pieces = pieces;
+        m->piece_cap = cap;
+    }
+    struct ptx_piece *p = malloc(sizeof(*p));
+    if (!p)
+        return false;
+    p->count = 0;
+    memmove(m->pieces + c + 1, m->pieces + c, (m->piece_count - c) * sizeof(*m->pieces));
+    m->pieces[c] = p;
+    m->piece_count++;
+    return true;
+}
+
+static bool insert(struct ptx_memory *m, const struct ptx_region *region)
+{
+    size_t c = 0;
+    uint32_t i = 0;
+    if (locate(m, region->base, &c, &i))
+        i++;
+    else if (m->piece_count == 0 && !add_piece(m, 0))
+        return false;
+    if (m->pieces[c]->count == PTX_PIECE_REGIONS) {
+        const uint32_t half = PTX_PIECE_REGIONS / 2;
+        if (!add_piece(m, c + 1))
+            return false;
+        struct ptx_piece *low = m->pieces[c], *high = m->pieces[c + 1];
+        memcpy(high->region, low->region + half, half * sizeof(*region));
+        low->count = high->count = half;
+        measure(m, c + 1);
+        if (i > half) {
+            c++;
+            i -= half;
+        }
+    }
+    struct ptx_piece *p = m->pieces[c];
+    memmove(p->region + i + 1, p->region + i, (p->count - i) * sizeof(*region));
+    p->region[i] = *region;
+    p->count++;
+    m->count++;
+    measure(m, c);
+    return true;
+}
+
+/* Moves what piece c + 1 holds to piece c, if both are there and it leaves room to grow. */
+static bool join(struct ptx_memory *m, size_t c)
+{
+    if (c + 1 >= m->piece_count)
+        return false;
+    struct ptx_piece *low = m->pieces[c], *high = m->pieces[c + 1];
+    if (low->count && high->count && low->count + high->count > PTX_PIECE_REGIONS / 2)
+        return false;
+    memcpy(low->region + low->count, high->region, high->count * sizeof(low->region[0]));
+    low->count += high->count;
+    free(high);
+    m->piece_count--;
+    memmove(m->pieces + c + 1, m->pieces + c + 2, (m->piece_count - c - 1) * sizeof(*m->pieces));
+    return true;
+}
+
+static void drop(struct ptx_memory *m, size_t c, uint32_t i)
+{
+    struct ptx_piece *p = m->pieces[c];
+    p->count--;
+    m->count--;
+    memmove(p->region + i, p->region + i + 1, (p->count - i) * sizeof(p->region[0]));
+    if (m->count == 0) {
+        free(p);
+        m->piece_count = 0;
+        return;
+    }
+    join(m, c);
+    if (c && join(m, c - 1))
+        c--;
+    measure(m, c);
 }
 
 CUresult vgpu_ptx_memory_alloc(struct ptx_memory *m, uint64_t size_bytes, bool internal,
@@ -91,17 +222,8 @@ CUresult vgpu_ptx_memory_alloc(struct ptx_memory *m, uint64_t size_bytes, bool i
     if (size_bytes > m->quota_bytes || charged(size_bytes) > m->quota_bytes - m->used_bytes ||
         size_bytes > SIZE_MAX / 2 || m->count >= PTX_MAX_ALLOCATIONS)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    if (m->count == m->cap) {
-        size_t cap = m->cap ? m->cap * 2 : 64;
-        struct ptx_region *r = realloc(m->regions, cap * sizeof(*r));
-        if (!r)
-            return CUDA_ERROR_OUT_OF_MEMORY;
-        m->regions = r;
-        m->cap = cap;
-    }
     struct ptx_region region = {.size_bytes = size_bytes, .internal = internal};
-    size_t index;
-    if (!find_room(m, span(size_bytes), &region.base, &index))
+    if (!find_room(m, span(size_bytes), &region.base))
         return CUDA_ERROR_OUT_OF_MEMORY;
     if (size_bytes < SMALL_BYTES) {
         region.host = calloc(1, (size_t)charged(size_bytes));
@@ -113,33 +235,45 @@ CUresult vgpu_ptx_memory_alloc(struct ptx_memory *m, uint64_t size_bytes, bool i
     }
     if (!region.host)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    memmove(m->regions + index + 1, m->regions + index, (m->count - index) * sizeof(region));
-    m->regions[index] = region;
-    m->count++;
+    if (!insert(m, &region)) {
+        release_host(&region);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
     m->used_bytes += charged(size_bytes);
     m->next = region.base + span(size_bytes);
     *address = region.base;
     return CUDA_SUCCESS;
 }
 
+/* The region that begins exactly there, or NULL. */
+static struct ptx_region *exactly(const struct ptx_memory *m, uint64_t address, size_t *c,
+                                  uint32_t *i)
+{
+    if (!locate(m, address, c, i) || m->pieces[*c]->region[*i].base != address)
+        return NULL;
+    return &m->pieces[*c]->region[*i];
+}
+
 const struct ptx_region *vgpu_ptx_memory_find(const struct ptx_memory *m, uint64_t address)
 {
-    size_t i = upper_bound(m, address);
-    if (i == 0 || address - m->regions[i - 1].base >= m->regions[i - 1].size_bytes)
+    size_t c;
+    uint32_t i;
+    if (!locate(m, address, &c, &i))
         return NULL;
-    return &m->regions[i - 1];
+    const struct ptx_region *r = &m->pieces[c]->region[i];
+    return address - r->base < r->size_bytes ? r : NULL;
 }
 
 CUresult vgpu_ptx_memory_release(struct ptx_memory *m, uint64_t address, bool internal)
 {
-    size_t i = upper_bound(m, address);
-    if (i == 0 || m->regions[i - 1].base != address || m->regions[i - 1].internal != internal)
+    size_t c;
+    uint32_t i;
+    struct ptx_region *r = exactly(m, address, &c, &i);
+    if (!r || r->internal != internal)
         return CUDA_ERROR_INVALID_VALUE;
-    struct ptx_region *r = &m->regions[i - 1];
     m->used_bytes -= charged(r->size_bytes);
     release_host(r);
-    memmove(r, r + 1, (m->count - i) * sizeof(*r));
-    m->count--;
+    drop(m, c, i);
     return CUDA_SUCCESS;
 }
 
@@ -153,7 +287,9 @@ uint8_t *vgpu_ptx_memory_range(const struct ptx_memory *m, uint64_t address, uin
 
 void vgpu_ptx_memory_set_read_only(struct ptx_memory *m, uint64_t address)
 {
-    size_t i = upper_bound(m, address);
-    if (i > 0 && m->regions[i - 1].base == address)
-        m->regions[i - 1].read_only = true;
+    size_t c;
+    uint32_t i;
+    struct ptx_region *r = exactly(m, address, &c, &i);
+    if (r)
+        r->read_only = true;
 }

@@ -31,9 +31,21 @@ struct ptx_region {
     bool mapped;    /* mmap, not calloc */
 };
 
+/*
+ * Regions by address, in pieces: making or dropping one moves at most a piece, and the search for
+ * room looks only into pieces that have it, however many regions a session has strewn about.
+ */
+#define PTX_PIECE_REGIONS 128u
+struct ptx_piece {
+    uint64_t room;  /* the largest gap behind one of its regions */
+    uint32_t count; /* never 0 */
+    struct ptx_region region[PTX_PIECE_REGIONS];
+};
+
 struct ptx_memory {
-    struct ptx_region *regions; /* by address */
-    size_t count, cap;
+    struct ptx_piece **pieces; /* any two neighbours hold more than half a piece together */
+    size_t piece_count, piece_cap;
+    size_t count; /* of regions */
     uint64_t used_bytes, quota_bytes;
     uint64_t
         next; /* where the search for room begins: freed addresses come back as late as possible */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ptx_memory.h"
 #include "software.h"
 
 static const char *const access_module =
@@ -296,6 +297,66 @@ static void test_churn(void **state)
     rig_close(&r);
 }
 
+/*
+ * Address space strewn with allocations: a search that has come to its end begins again at the
+ * base, takes the first gap that is large enough, and what is dropped and made in between stays
+ * apart and is found.
+ */
+static void test_strewn(void **state)
+{
+    (void)state;
+    enum { N = 6000 };
+    struct ptx_memory m;
+    static uint64_t at[N];
+    uint64_t got, more[2];
+    uint32_t x = 7;
+    vgpu_ptx_memory_init(&m, 1u << 30);
+    for (unsigned i = 0; i < N; i++) {
+        assert_int_equal(vgpu_ptx_memory_alloc(&m, 256, false, &at[i]), OK);
+        assert_true(at[i] == PTX_MEMORY_BASE + i * 2ull * PTX_MEMORY_STEP);
+    }
+    for (unsigned i = 1; i < N; i += 3)
+        assert_int_equal(vgpu_ptx_memory_release(&m, at[i], false), OK);
+    /* Two neighbours near the end: room for what needs three steps more. */
+    assert_int_equal(vgpu_ptx_memory_release(&m, at[N - 4], false), OK);
+    m.next = PTX_MEMORY_END - PTX_MEMORY_STEP;
+    assert_int_equal(vgpu_ptx_memory_alloc(&m, 3 * PTX_MEMORY_STEP, false, &more[0]), OK);
+    assert_true(more[0] == at[N - 5]);
+    m.next = PTX_MEMORY_END - PTX_MEMORY_STEP;
+    for (unsigned i = 1; i < N - 5; i += 3) {
+        assert_int_equal(vgpu_ptx_memory_alloc(&m, 8, false, &got), OK);
+        assert_true(got == at[i]);
+    }
+    assert_int_equal(vgpu_ptx_memory_alloc(&m, 8, false, &more[1]), OK);
+    assert_true(more[1] == at[N - 2]);
+    for (unsigned i = 0; i < N; i++) {
+        assert_non_null(vgpu_ptx_memory_find(&m, at[i] + 7));
+        if (i != N - 4) /* which is now within more[0] */
+            assert_null(vgpu_ptx_memory_find(&m, at[i] - 1));
+    }
+    /* In any order, every second one; then the rest. */
+    for (unsigned i = 0; i < N - 6; i++) {
+        x = x * 1664525u + 1013904223u;
+        unsigned k = x % (N - 6);
+        uint64_t a = at[k];
+        if (a && k % 2 == 0) {
+            assert_int_equal(vgpu_ptx_memory_release(&m, a, false), OK);
+            assert_null(vgpu_ptx_memory_find(&m, a));
+            at[k] = 0;
+        }
+        if (k + 1 < N - 6 && at[k + 1])
+            assert_true(vgpu_ptx_memory_find(&m, at[k + 1])->base == at[k + 1]);
+    }
+    for (unsigned i = 0; i < N; i++)
+        if (at[i] && i != N - 5 && i != N - 4)
+            assert_int_equal(vgpu_ptx_memory_release(&m, at[i], false), OK);
+    assert_int_equal(vgpu_ptx_memory_release(&m, more[0], false), OK);
+    assert_int_equal(m.count, 0);
+    assert_int_equal(m.used_bytes, 0);
+    assert_int_equal(m.piece_count, 0);
+    vgpu_ptx_memory_free_all(&m);
+}
+
 /* Variables: initial values, addresses in initial values, module_global, .const readable, not to be
  * freed by mem_free */
 static void test_variables(void **state)
@@ -341,7 +402,7 @@ int main(void)
         VGPU_TEST(test_global_bounds), VGPU_TEST(test_global_wild), VGPU_TEST(test_alignment),
         VGPU_TEST(test_guarded),       VGPU_TEST(test_windows),     VGPU_TEST(test_use_after_free),
         VGPU_TEST(test_allocation),    VGPU_TEST(test_quota),       VGPU_TEST(test_churn),
-        VGPU_TEST(test_variables),
+        VGPU_TEST(test_strewn),        VGPU_TEST(test_variables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -57,12 +57,14 @@ class Mediator:
         self.log_path = os.path.join(self.folder, 'log')
         self.log = open(self.log_path, 'wb')
         r, w = os.pipe()
+        stray = os.open('/dev/null', os.O_RDONLY)  # what it was given without knowing goes on to nobody
         self.process = subprocess.Popen(
             [MEDIATOR, '--watch', self.sockets, '--config', self.config, '--listen', self.listen, '--worker',
              self.worker, '--log-level', 'debug', '--ready-fd', str(w)] + list(arguments),
-            pass_fds=[w], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+            pass_fds=[w, stray], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
             env=dict(os.environ, VGPU_FAKE=self.fake_start, **(env or {})))
         os.close(w)
+        os.close(stray)
         try:
             said = b''
             while select.select([r], [], [], PATIENCE_S)[0] and not said.endswith(b'.'):

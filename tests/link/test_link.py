@@ -327,6 +327,19 @@ class Requests(Case):
         d.cancel(2**63)
         self.assertIn(b'"cancelled": [1]', self.ok(d.ask(say('state'))).data)
 
+    def test_l10_crossing_with_another_worker(self):
+        """What a worker of before answered is nothing that the new one could undo."""
+        d = self.device()
+        self.ok(d.ask(say('pid')))
+        self.ok(d.ask(link.named(link.SESSION_CLOSE, 0)))
+        self.ok(d.ask(say('pid')))
+        d.cancel(1)
+        self.assertIn(b'"cancelled": []', self.ok(d.ask(say('state'))).data)
+        d.reset()
+        self.ok(d.ask(say('pid')))
+        d.cancel(3)
+        self.assertIn(b'"cancelled": []', self.ok(d.ask(say('state'))).data)
+
     def test_l10_cancelled_answer_is_dropped(self):
         d = self.device()
         self.ok(d.ask(say('pid')))

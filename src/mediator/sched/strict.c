@@ -193,7 +193,7 @@ static uint64_t grace_end(const struct vgpu_sched *s, const struct gpu *g, uint3
     if (theirs > own)
         return now_ns;
     if (theirs < own)
-        return g->recalled ? g->recall_ns : add_time(now_ns, s->config.yield_ns);
+        return add_time(now_ns, s->config.yield_ns);
     uint64_t end = add_time(g->start_ns, s->config.quantum_ns);
     return end > now_ns ? end : now_ns;
 }

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/net.h"
@@ -135,21 +136,34 @@ static void make_arguments(struct vgpu_mediator *m, const struct vgpu_tenant *te
     add(a, "--log-level", vgpu_log_level_name(m->settings->log_level));
 }
 
-/* Our environment without what is between us and the service manager. NULL: no memory. */
+/* What a worker needs to run and to say what went wrong; the rest of ours is not a guest's. */
+static bool is_for_workers(const char *variable)
+{
+    static const char *const names[] = {"PATH", "LANG", "LANGUAGE", "TMPDIR", "JOURNAL_STREAM"};
+    size_t length = strcspn(variable, "=");
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (length == strlen(names[i]) && !strncmp(variable, names[i], length))
+            return true;
+    static const char options[] = "SAN_OPTIONS";
+    return !strncmp(variable, "LC_", 3) ||
+           (length >= sizeof(options) - 1 &&
+            !strncmp(variable + length - (sizeof(options) - 1), options, sizeof(options) - 1));
+}
+
+/* NULL: no memory. */
 static char **make_environment(void)
 {
-    static const char private[] = "NOTIFY_SOCKET=";
     size_t count = 0, kept = 0;
     while (environ[count])
         count++;
     char **list = calloc(count + 1, sizeof(*list));
     for (size_t i = 0; list && i < count; i++)
-        if (strncmp(environ[i], private, sizeof(private) - 1))
+        if (is_for_workers(environ[i]))
             list[kept++] = environ[i];
     return list;
 }
 
-static int spawn(const char *path, char *const *list, int fd, pid_t *pid)
+static int spawn(const char *path, char *const *list, int fd, int lock, pid_t *pid)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -174,7 +188,10 @@ static int spawn(const char *path, char *const *list, int fd, pid_t *pid)
     sigdelset(&all, SIGSTOP);
     /* Everything else that is open here is close-on-exec. Its own process group: a ^C in the
      * terminal is for the mediator, which then ends its workers in order. */
-    rc = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    if (lock >= 0)
+        rc = posix_spawn_file_actions_adddup2(&actions, lock, STDIN_FILENO);
+    else
+        rc = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     if (!rc)
         rc = posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
     if (!rc)
@@ -201,11 +218,28 @@ int vgpu_launch_worker(struct vgpu_mediator *m, const struct vgpu_tenant *tenant
 {
     struct arguments a;
     make_arguments(m, tenant, session_id, &a);
-    /* dup2 onto itself would leave close-on-exec set, so the source is never 3. */
+    /* dup2 onto itself would leave close-on-exec set, so the source is never 3; the lock is never
+     * 0, which main keeps open. */
     int source = fcntl(fd, F_DUPFD_CLOEXEC, WORKER_FD + 1);
     if (source < 0)
         return -errno;
-    int rc = spawn(m->worker_path, a.list, source, pid);
+    int lock;
+    int rc = vgpu_lock_share(m->watch_lock.fd >= 0 ? &m->watch_lock : &m->listen_lock, &lock);
+    if (rc) {
+        vgpu_fd_close(&source);
+        return rc;
+    }
+    /* What a driver makes of a very high limit is not known: it gets the one that we were given. */
+    struct rlimit own, first;
+    bool limited = !getrlimit(RLIMIT_NOFILE, &own) && own.rlim_cur != m->files_soft;
+    if (limited) {
+        first = (struct rlimit){.rlim_cur = m->files_soft, .rlim_max = own.rlim_max};
+        limited = !setrlimit(RLIMIT_NOFILE, &first);
+    }
+    rc = spawn(m->worker_path, a.list, source, lock, pid);
+    if (limited)
+        setrlimit(RLIMIT_NOFILE, &own);
+    vgpu_fd_close(&lock);
     vgpu_fd_close(&source);
     return rc;
 }

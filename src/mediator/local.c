@@ -6,12 +6,10 @@
 #include "mediator/local.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,57 +19,6 @@
 
 #define ACCEPT_BUDGET 16
 #define BACKLOG       64
-
-static void lock_path(const struct vgpu_mediator *m, char *buffer, size_t size)
-{
-    snprintf(buffer, size, "%s.lock", m->settings->listen);
-}
-
-/* Takes the lock; its holder may remove the file, so what was locked has to be what is there. */
-static int take_lock(struct vgpu_mediator *m, char *why)
-{
-    char path[512];
-    lock_path(m, path, sizeof(path));
-    for (unsigned tries = 0; tries < 8; tries++) {
-        struct stat held, there;
-        m->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-        if (m->lock_fd < 0) {
-            int rc = -errno;
-            snprintf(why, 512, "cannot make the lock %.300s: %s", path, strerror(-rc));
-            return rc;
-        }
-        if (flock(m->lock_fd, LOCK_EX | LOCK_NB)) {
-            char holder[16] = "";
-            ssize_t n = read(m->lock_fd, holder, sizeof(holder) - 1);
-            holder[n > 0 ? strspn(holder, "0123456789") : 0] = 0;
-            snprintf(why, 512,
-                     "another vgpu-mediator (pid %s) listens on %.300s: stop it or use another "
-                     "--listen",
-                     holder[0] ? holder : "unknown", m->settings->listen);
-            vgpu_fd_close(&m->lock_fd);
-            return -EBUSY;
-        }
-        if (!fstat(m->lock_fd, &held) && !stat(path, &there) && held.st_ino == there.st_ino &&
-            held.st_dev == there.st_dev) {
-            if (ftruncate(m->lock_fd, 0) || dprintf(m->lock_fd, "%d\n", (int)getpid()) < 0)
-                vgpu_log(VGPU_LOG_WARN, "lock-write", "reason=\"%s\"", strerror(errno));
-            return 0;
-        }
-        vgpu_fd_close(&m->lock_fd);
-    }
-    snprintf(why, 512, "cannot get hold of the lock %.300s: it keeps changing", path);
-    return -EBUSY;
-}
-
-static void drop_lock(struct vgpu_mediator *m)
-{
-    char path[512];
-    if (m->lock_fd < 0)
-        return;
-    lock_path(m, path, sizeof(path));
-    unlink(path);
-    vgpu_fd_close(&m->lock_fd);
-}
 
 /* Who may: a [local] section says; without one root and the mediator's own user. */
 static bool is_allowed(const struct vgpu_mediator *m, uid_t uid)
@@ -145,20 +92,15 @@ int vgpu_local_listen(struct vgpu_mediator *m, char *why)
 {
     const char *path = m->settings->listen;
     struct stat st;
-    int rc = take_lock(m, why);
-    if (rc)
-        return rc;
-    /* With the lock held, a socket that is there is nobody's any more. */
+    /* The lock is ours (mediator.c): a socket that is there is nobody's any more. */
     if (!lstat(path, &st) && !S_ISSOCK(st.st_mode)) {
         snprintf(why, 512, "cannot listen on %.300s: it exists and is not a socket", path);
-        drop_lock(m);
         return -EEXIST;
     }
     unlink(path);
     int fd = vgpu_net_listen(path, BACKLOG);
     if (fd < 0) {
         snprintf(why, 512, "cannot listen on %.300s: %s", path, strerror(-fd));
-        drop_lock(m);
         return fd;
     }
     m->listener.fd = fd;
@@ -166,7 +108,7 @@ int vgpu_local_listen(struct vgpu_mediator *m, char *why)
     /* Anybody may connect; SO_PEERCRED decides who stays. */
     if (chmod(path, 0666))
         vgpu_log(VGPU_LOG_WARN, "listen-mode", "reason=\"%s\"", strerror(errno));
-    rc = vgpu_loop_add(m->loop, &m->listener, EPOLLIN);
+    int rc = vgpu_loop_add(m->loop, &m->listener, EPOLLIN);
     if (rc) {
         snprintf(why, 512, "cannot listen on %.300s: %s", path, strerror(-rc));
         vgpu_local_close(m);
@@ -181,7 +123,6 @@ void vgpu_local_close(struct vgpu_mediator *m)
     vgpu_loop_remove(m->loop, &m->listener);
     vgpu_fd_close(&m->listener.fd);
     unlink(m->settings->listen);
-    drop_lock(m);
 }
 
 void vgpu_local_gone(struct vgpu_mediator *m)

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -27,6 +28,7 @@
 #include "mediator/worker.h"
 
 #define STOP_LIMIT_NS (5 * VGPU_NS_PER_S) /* for workers to end; then we go without them */
+#define LOCK_WAIT_MS  5000                /* for another mediator's workers to end */
 
 struct daemon {
     struct vgpu_mediator m;
@@ -232,12 +234,60 @@ static int catch_signals(struct daemon *d)
     return vgpu_loop_add(d->m.loop, &d->signals, EPOLLIN);
 }
 
+/* --- limits and locks --- */
+
+/* Every VM costs descriptors, and the usual soft limit of 1024 is for programs that use select. */
+static void raise_limits(struct vgpu_mediator *m)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit))
+        return;
+    m->files_soft = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit))
+        vgpu_log(VGPU_LOG_WARN, "limits", "reason=\"%s\"", strerror(errno));
+}
+
+/* One that cannot be made (a read-only or a stranger's directory) costs the guard, not the service.
+ */
+static int take_lock(struct vgpu_lock *lock, const char *path, const char *held, bool needed,
+                     char *why)
+{
+    char quoted[600];
+    int rc = vgpu_lock_take(lock, path, held, LOCK_WAIT_MS, why);
+    if (!rc || rc == -EBUSY || needed)
+        return rc;
+    if (rc == -ENOENT || rc == -ENOTDIR) /* who watches the directory says so */
+        return 0;
+    vgpu_log(VGPU_LOG_WARN, "no-lock", "reason=%s",
+             vgpu_log_quote(quoted, sizeof(quoted), why, strlen(why)));
+    return 0;
+}
+
+/* Workers of a mediator that was killed may still have a GPU: nothing begins before they end. */
+static int take_locks(struct vgpu_mediator *m, char *why)
+{
+    char path[PATH_MAX];
+    const struct vgpu_settings *s = m->settings;
+    int rc = 0;
+    if (s->watch_count) {
+        snprintf(path, sizeof(path), "%s/vgpu-mediator.lock", s->watch[0]);
+        rc = take_lock(&m->watch_lock, path, s->watch[0], false, why);
+    }
+    if (!rc && s->listen) {
+        snprintf(path, sizeof(path), "%s.lock", s->listen);
+        rc = take_lock(&m->listen_lock, path, s->listen, true, why);
+    }
+    return rc;
+}
+
 /* --- the whole --- */
 
 static int start(struct daemon *d, char *why)
 {
     struct vgpu_mediator *m = &d->m;
     int rc;
+    raise_limits(m);
     m->loop = vgpu_loop_create();
     m->tenants = calloc(m->max_vms, sizeof(*m->tenants));
     if (!m->loop || !m->tenants) {
@@ -258,6 +308,10 @@ static int start(struct daemon *d, char *why)
         return -ENOMEM;
     }
     m->lease_timer.call = on_lease_timer;
+    /* Before signals are ours: one that comes while this waits simply ends us. */
+    rc = take_locks(m, why);
+    if (rc)
+        return rc;
     rc = catch_signals(d);
     if (rc) {
         snprintf(why, 512, "cannot catch signals: %s", strerror(-rc));
@@ -308,6 +362,8 @@ static void take_apart(struct daemon *d)
         vgpu_loop_remove(m->loop, &d->signals);
     }
     vgpu_fd_close(&d->signals.fd);
+    vgpu_lock_drop(&m->listen_lock);
+    vgpu_lock_drop(&m->watch_lock);
     vgpu_leases_destroy(m->leases);
     vgpu_loop_destroy(m->loop);
     vgpu_settings_free(m->settings);
@@ -325,7 +381,8 @@ int vgpu_daemon_run(struct vgpu_settings *settings, const struct vgpu_daemon_opt
         return -ENOMEM;
     }
     d->options = options;
-    d->signals.fd = d->m.listener.fd = d->m.lock_fd = -1;
+    d->signals.fd = d->m.listener.fd = -1;
+    d->m.watch_lock.fd = d->m.listen_lock.fd = -1;
     d->m.settings = settings;
     d->m.max_vms = settings->max_vms;
     vgpu_list_init(&d->m.links);

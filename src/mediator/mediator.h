@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "mediator/lease.h"
 #include "mediator/list.h"
+#include "mediator/lock.h"
 #include "mediator/loop.h"
 #include "mediator/settings.h"
 
@@ -102,7 +103,9 @@ struct vgpu_mediator {
     uint64_t last_worker_id;
     uint32_t local_count; /* local clients connected */
     struct vgpu_source listener;
-    int lock_fd;                          /* beside the listening socket */
+    struct vgpu_lock watch_lock;          /* in the first watched directory */
+    struct vgpu_lock listen_lock;         /* beside the listening socket */
+    uint64_t files_soft;                  /* RLIMIT_NOFILE as it was: workers get it back */
     struct vgpu_log_limit stranger_limit; /* for lines that whoever connects can cause */
     struct vgpu_timer stop_timer;
     bool stopping;

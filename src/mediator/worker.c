@@ -18,10 +18,11 @@
 #include "vgpu/curesult.h"
 #include "vgpu/worker.h"
 
-#define END_LIMIT_NS  (2 * VGPU_NS_PER_S)  /* from closing its socket to SIGKILL */
-#define KILL_LIMIT_NS (10 * VGPU_NS_PER_S) /* from SIGKILL to saying that it does not go */
-#define READ_BUDGET   16                   /* packets in one round */
-#define LAST_BUDGET   256                  /* packets read from one that is gone */
+#define END_LIMIT_NS  (2 * VGPU_NS_PER_S)    /* from closing its socket to SIGKILL */
+#define KILL_LIMIT_NS (10 * VGPU_NS_PER_S)   /* from SIGKILL to saying that it does not go */
+#define PROMPT_NS     (500 * VGPU_NS_PER_MS) /* five times what W2 gives it */
+#define READ_BUDGET   16                     /* packets in one round */
+#define LAST_BUDGET   256                    /* packets read from one that is gone */
 
 static void arm(struct vgpu_worker *w, uint64_t after_ns)
 {
@@ -121,6 +122,14 @@ static void send_or_kill(struct vgpu_worker *w, uint32_t type, uint64_t seq, con
     /* Any other error: it is gone, and SIGCHLD says so. */
 }
 
+/* What it was silent for before counts: cancelling again and again keeps no hung worker alive. */
+static void await_answer(struct vgpu_worker *w)
+{
+    uint64_t limit = w->mediator->settings->answer_ms * VGPU_NS_PER_MS;
+    uint64_t left = w->silent_ns < limit ? limit - w->silent_ns : 0;
+    arm(w, left > PROMPT_NS ? left : PROMPT_NS);
+}
+
 int vgpu_worker_request(struct vgpu_worker *w, uint64_t seq, uint32_t request_id,
                         const uint8_t *bytes, uint32_t length)
 {
@@ -132,17 +141,22 @@ int vgpu_worker_request(struct vgpu_worker *w, uint64_t seq, uint32_t request_id
     if (rc == -EAGAIN || rc == -ENOBUFS)
         return -EAGAIN;
     w->pending = seq;
+    w->asked_ns = vgpu_loop_now(w->mediator->loop);
     if (w->ready && w->source.fd >= 0)
-        arm(w, w->mediator->settings->answer_ms * VGPU_NS_PER_MS);
+        await_answer(w);
     return 0;
 }
 
 void vgpu_worker_cancel(struct vgpu_worker *w, uint64_t seq)
 {
     if (w->pending == seq) {
+        uint64_t waited = vgpu_loop_now(w->mediator->loop) - w->asked_ns;
         w->pending = 0;
-        if (w->ready)
+        if (w->ready) {
             vgpu_loop_timer_cancel(w->mediator->loop, &w->timer);
+            if (waited > PROMPT_NS) /* by then it should have said something */
+                w->silent_ns += waited;
+        }
     }
     send_or_kill(w, VGPU_WORKER_CANCEL, seq, NULL, 0);
 }
@@ -177,8 +191,9 @@ static void on_ready(struct vgpu_worker *w)
 {
     w->ready = true;
     log_worker(VGPU_LOG_DEBUG, w, "worker-ready", "it takes requests");
+    w->asked_ns = vgpu_loop_now(w->mediator->loop);
     if (w->pending)
-        arm(w, w->mediator->settings->answer_ms * VGPU_NS_PER_MS);
+        await_answer(w);
     else
         vgpu_loop_timer_cancel(w->mediator->loop, &w->timer);
     if (w->session)
@@ -271,8 +286,10 @@ static bool read_packet(struct vgpu_worker *w)
         break_rules(w, "it sent descriptors");
     else if (ancillary.truncated)
         break_rules(w, "a packet is too long");
-    else
+    else {
+        w->silent_ns = 0;
         on_packet(w, packet, (size_t)n);
+    }
     return true;
 }
 

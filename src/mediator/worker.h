@@ -19,8 +19,10 @@ struct vgpu_worker {
     struct vgpu_source source; /* fd -1: closed */
     bool ready;
     bool killed;
-    bool gone;               /* reaped: its pid is no longer its own */
-    uint64_t pending;        /* the request whose answer is owed, 0: none */
+    bool gone;          /* reaped: its pid is no longer its own */
+    uint64_t pending;   /* the request whose answer is owed, 0: none */
+    uint64_t asked_ns;  /* since when it is owed */
+    uint64_t silent_ns; /* waited for answers that were cancelled, since it last said anything */
     struct vgpu_timer timer; /* for READY, an answer, its end: whichever is owed */
     struct vgpu_lease_member lease;
 };

@@ -3,7 +3,8 @@
 """A worker that does what the request tells it to, right or wrong; written from docs/worker.md.
 
 The data part of a NOP is a list of words: see `obey`. Without one it answers 0. How it starts is in the file `start`
-beside the mediator's sockets ($VGPU_FAKE): empty or missing, as it should; `exit N`, `kill`, `never`, `slow S`, `early`.
+beside the mediator's sockets ($VGPU_FAKE, from the script that starts it): empty or missing, as it should; `exit N`,
+`kill`, `never`, `slow S`, `early`.
 """
 import json
 import os
@@ -53,7 +54,8 @@ class Worker:
             self.respond(seq, json.dumps({
                 'cancelled': self.cancelled, 'recalls': self.recalls, 'lease': self.lease, 'request_id': request_id,
                 'fds': [n for n in fds if os.path.exists('/proc/self/fd/%d' % n)],
-                'ids': [os.getuid(), os.getgid()], 'pgrp': os.getpgrp() == os.getpid(), 'notify': 'NOTIFY_SOCKET' in os.environ,
+                'ids': [os.getuid(), os.getgid()], 'pgrp': os.getpgrp() == os.getpid(), 
+                'environment': sorted(os.environ), 'lock': os.readlink('/proc/self/fd/0'),
                 'masks': [line for line in open('/proc/self/status') if line.startswith(('SigBlk', 'SigIgn'))],
             }).encode())
         elif command == 'error':

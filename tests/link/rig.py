@@ -39,10 +39,13 @@ def words(line):
 
 
 class Mediator:
-    def __init__(self, config='', arguments=(), real=False, ready=True, env=None):
+    def __init__(self, config='', arguments=(), real=False, ready=True, env=None, before=None):
         self.folder = tempfile.mkdtemp(prefix='link-')
         self.sockets = os.path.join(self.folder, 'sockets')
         os.mkdir(self.sockets)
+        if before:
+            before(self.sockets)
+        self.lock = os.path.join(self.sockets, 'vgpu-mediator.lock')
         self.listen = os.path.join(self.folder, 'mediator.sock')
         self.fake_start = os.path.join(self.folder, 'start')
         self.worker = os.path.join(self.folder, 'worker')
@@ -52,7 +55,8 @@ class Mediator:
             os.symlink(REAL_WORKER, self.worker)
         else:
             with open(self.worker, 'w') as f:
-                f.write('#!/bin/sh\nexec %s -SE %s "$@"\n' % (sys.executable, FAKE_WORKER))
+                f.write('#!/bin/sh\nVGPU_FAKE=%s exec %s -SE %s "$@"\n'
+                        % (self.fake_start, sys.executable, FAKE_WORKER))
             os.chmod(self.worker, 0o755)
         self.log_path = os.path.join(self.folder, 'log')
         self.log = open(self.log_path, 'wb')
@@ -62,7 +66,7 @@ class Mediator:
             [MEDIATOR, '--watch', self.sockets, '--config', self.config, '--listen', self.listen, '--worker',
              self.worker, '--log-level', 'debug', '--ready-fd', str(w)] + list(arguments),
             pass_fds=[w, stray], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-            env=dict(os.environ, VGPU_FAKE=self.fake_start, **(env or {})))
+            env=dict(os.environ, **(env or {})))
         os.close(w)
         os.close(stray)
         try:
@@ -132,7 +136,7 @@ class Mediator:
             status = self.process.wait()
         self.log.close()
         text = self.text()
-        left = [n for n in ('mediator.sock', 'mediator.sock.lock') if os.path.exists(os.path.join(self.folder, n))]
+        left = [n for n in (self.listen, self.listen + '.lock', self.lock) if os.path.exists(n)]
         shutil.rmtree(self.folder)
         if status or left or 'runtime error' in text or 'Sanitizer' in text:
             return 'status %d, left %s:\n%s' % (status, left, text[-6000:])

@@ -107,7 +107,11 @@ class Running(Case):
     def test_second_mediator(self):
         code, _, err = run('--listen', self.mediator.listen, '--worker', self.mediator.worker)
         self.assertEqual(code, 1)
-        self.assertIn('another vgpu-mediator (pid %d) listens on' % self.mediator.process.pid, err)
+        self.assertIn('another vgpu-mediator (pid %d)' % self.mediator.process.pid, err)
+        self.assertIn(self.mediator.listen, err)
+        code, _, err = run('--watch', self.mediator.sockets, '--worker', self.mediator.worker)
+        self.assertEqual(code, 1)
+        self.assertIn('another vgpu-mediator (pid %d)' % self.mediator.process.pid, err)
         self.local().attach()  # the first one is none the worse for it
 
     def test_stale_socket(self):
@@ -115,6 +119,7 @@ class Running(Case):
         self.mediator.process.kill()
         self.mediator.process.wait()
         self.assertTrue(os.path.exists(self.mediator.listen))
+        os.unlink(self.mediator.lock)  # the new one watches nothing
         other = subprocess.Popen([MEDIATOR, '--listen', self.mediator.listen, '--worker', self.mediator.worker],
                                  stderr=subprocess.DEVNULL)
 
@@ -128,6 +133,37 @@ class Running(Case):
         self.assertEqual(other.wait(90), 0)
         self.assertFalse(os.path.exists(self.mediator.listen))
         self.mediator.process.returncode = 0
+
+    def test_w8_no_new_mediator_beside_old_workers(self):
+        """The lock outlives a killed mediator until its last worker has gone; the next one starts then."""
+        d = self.device()
+        self.ok(d.ask(say('stubborn')))
+        pid = self.mediator.workers()[0]
+        self.mediator.process.kill()
+        self.mediator.process.wait()
+        self.mediator.process.returncode = 0
+        arguments = ['--watch', self.mediator.sockets, '--listen', self.mediator.listen, '--worker',
+                     self.mediator.worker]
+        code, _, err = run(*arguments)
+        self.assertEqual(code, 1)
+        self.assertIn('pid %d), or a worker that it left' % self.mediator.process.pid, err)
+        os.kill(pid, signal.SIGKILL)
+        r, w = os.pipe()
+        other = subprocess.Popen([MEDIATOR, '--ready-fd', str(w)] + arguments, pass_fds=[w], stderr=subprocess.DEVNULL)
+        os.close(w)
+        with os.fdopen(r, 'rb') as ready:
+            self.assertEqual(ready.read(), b'ready\n')
+        other.terminate()
+        self.assertEqual(other.wait(90), 0)
+
+    def test_lock_of_a_stranger(self):
+        """What cannot be a lock costs the guard, not the service."""
+        m = Mediator(before=lambda sockets: os.mkdir(os.path.join(sockets, 'vgpu-mediator.lock')))
+        self.addCleanup(lambda: self.assertIsNone(m.stop()))
+        self.assertIn('cannot make the lock', m.wait_line('no-lock')['reason'])
+        with link.connect(m.listen) as d:
+            d.attach()
+        os.rmdir(m.lock)
 
     def test_sigterm_leaves_nothing(self):
         d = self.device()
@@ -160,6 +196,7 @@ class Running(Case):
         self.mediator.process.returncode = 0
         os.unlink(self.mediator.listen)
         os.unlink(self.mediator.listen + '.lock')
+        os.unlink(self.mediator.lock)
         d.expect_closed()
 
         def gone():
@@ -347,7 +384,7 @@ class ServiceManager(unittest.TestCase):
                     self.assertEqual(s.recv(100), b'READY=1')
                     with link.connect(m.listen) as d:  # workers have nothing to tell it
                         d.attach()
-                        self.assertIn(b'"notify": false', d.ask(say('state')).data)
+                        self.assertNotIn(b'NOTIFY_SOCKET', d.ask(say('state')).data)
                     self.assertIsNone(m.stop())
                     self.assertEqual(s.recv(100), b'STOPPING=1')
             finally:

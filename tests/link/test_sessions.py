@@ -128,9 +128,15 @@ class Routing(Case):
             self.assertEqual(len(set(uids)), 3)
 
     def test_worker_surroundings(self):
-        """Nothing of the mediator goes on to a worker but its socket and stderr."""
+        """Nothing of the mediator goes on to a worker but its socket, its lock (W8), stderr and a short environment."""
         state = json.loads(self.ok(self.device().ask(say('state'))).data)
         self.assertEqual(state['fds'], [0, 1, 2, 3])
+        self.assertEqual(state['lock'], os.path.join(os.path.realpath(self.mediator.sockets), 'vgpu-mediator.lock'))
+        # PWD, SHLVL, _ and OLDPWD are the shell's that starts the fake one.
+        self.assertEqual([n for n in state['environment']
+                          if n not in ('PATH', 'LANG', 'LANGUAGE', 'TMPDIR', 'JOURNAL_STREAM', 'VGPU_FAKE', 'PWD', 'OLDPWD',
+                                       'SHLVL', '_')
+                          and not n.startswith('LC_') and not n.endswith('SAN_OPTIONS')], [])
         self.assertTrue(state['pgrp'])
         # Nothing blocked or ignored, but for what Python (13, 25) and the C library (32, 33) ignore themselves.
         self.assertEqual([int(m.split()[1], 16) & 0x7fffffff & ~0x1001000 for m in state['masks']], [0, 0])
@@ -216,6 +222,19 @@ class Deaths(Case):
         d.cancel(d.submit(say('silent')))
         time.sleep(4)
         self.assertEqual(self.pid(d), pid)
+
+    def test_w2_cancelling_keeps_no_hung_worker(self):
+        d = self.device()
+        self.ok(d.ask(say('deaf')))
+
+        def cancelled():
+            seq = d.submit(say('pid'))
+            if select.select([d.sock], [], [], 1)[0]:
+                return d.response(seq).status == 719
+            d.cancel(seq)
+            return False
+        wait_for('the worker to be killed', cancelled)
+        self.assertIn('did not answer', self.mediator.wait_line('worker-kill')['reason'])
 
     def test_w2_surplus_answers_are_dropped(self):
         d = self.device()

@@ -19,7 +19,8 @@ enum vgpu_sched_action {
     VGPU_SCHED_GRANT,  /* the GPU's lease is the tenant's */
     VGPU_SCHED_RECALL, /* the tenant is to return it: at once when idle, else within grace_ns; a
                           later one with a shorter grace may follow */
-    VGPU_SCHED_KILL, /* it did not: what holds the lease must be ended; a return is still awaited */
+    VGPU_SCHED_KILL, /* it did not, and somebody still waits: what holds the lease must be ended; a
+                        return is still awaited */
 };
 
 struct vgpu_sched_decision {
@@ -34,7 +35,7 @@ struct vgpu_sched_config {
     uint32_t gpus;        /* GPU numbers are 0 to gpus - 1 */
     uint64_t quantum_ns;  /* a lease's length while an equal waits */
     uint64_t yield_ns;    /* a busy lease's length after which even a lower priority gets a turn */
-    uint64_t watchdog_ns; /* from the end of the grace to KILL */
+    uint64_t watchdog_ns; /* from the end of the grace, or since somebody waits again, to KILL */
 };
 
 struct vgpu_sched_policy {

@@ -26,6 +26,8 @@ struct gpu {
     uint64_t start_ns; /* of the lease */
     bool recalled;
     uint64_t recall_ns; /* end of the grace; only ever moves to an earlier time */
+    bool awaited;       /* somebody waits for what was recalled ... */
+    uint64_t await_ns;  /* ... since then: who comes later has not waited longer */
     bool killed;
     struct queue waiting[VGPU_PRIORITY_COUNT];
 };
@@ -198,20 +200,33 @@ static uint64_t grace_end(const struct vgpu_sched *s, const struct gpu *g, uint3
     return end > now_ns ? end : now_ns;
 }
 
+/* Of a lease that was recalled and that somebody waits for. */
+static uint64_t kill_time(const struct vgpu_sched *s, const struct gpu *g)
+{
+    uint64_t from = g->await_ns > g->recall_ns ? g->await_ns : g->recall_ns;
+    return add_time(from, s->config.watchdog_ns);
+}
+
 static bool decide_held(struct vgpu_sched *s, struct gpu *g, uint64_t now_ns,
                         struct vgpu_sched_decision *out)
 {
     if (g->killed)
         return false;
     out->tenant = g->holder;
-    if (g->recalled && now_ns >= add_time(g->recall_ns, s->config.watchdog_ns)) {
+    uint32_t waiter = first_waiting(s, g, g->holder);
+    if (waiter == NOBODY) {
+        g->awaited = false;
+        return false;
+    }
+    if (!g->awaited) {
+        g->awaited = true;
+        g->await_ns = now_ns;
+    }
+    if (g->recalled && now_ns >= kill_time(s, g)) {
         g->killed = true;
         out->action = VGPU_SCHED_KILL;
         return true;
     }
-    uint32_t waiter = first_waiting(s, g, g->holder);
-    if (waiter == NOBODY)
-        return false;
     uint64_t end = grace_end(s, g, waiter, now_ns);
     /* A grace that has ended cannot be made shorter; one that runs only by a nearer end. */
     if (g->recalled && (g->recall_ns <= now_ns || end >= g->recall_ns))
@@ -240,6 +255,7 @@ static bool strict_next(struct vgpu_sched *s, uint64_t now_ns, struct vgpu_sched
         g->holder = waiter;
         g->start_ns = now_ns;
         g->recalled = false;
+        g->awaited = false;
         g->killed = false;
         out->action = VGPU_SCHED_GRANT;
         out->tenant = waiter;
@@ -253,9 +269,10 @@ static uint64_t strict_deadline(const struct vgpu_sched *s)
     uint64_t first = UINT64_MAX;
     for (uint32_t number = 0; number < s->config.gpus; number++) {
         const struct gpu *g = &s->gpus[number];
-        if (g->holder == NOBODY || !g->recalled || g->killed)
+        if (g->holder == NOBODY || !g->recalled || g->killed || !g->awaited ||
+            first_waiting(s, g, g->holder) == NOBODY)
             continue;
-        uint64_t at = add_time(g->recall_ns, s->config.watchdog_ns);
+        uint64_t at = kill_time(s, g);
         if (at < first)
             first = at;
     }

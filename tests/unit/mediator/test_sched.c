@@ -147,6 +147,26 @@ static void test_watchdog(void **state)
     policy->destroy(s);
 }
 
+/* Nobody waits any more: no KILL and no deadline; who comes then waits as long as anybody. */
+static void test_watchdog_for_nobody(void **state)
+{
+    (void)state;
+    struct vgpu_sched *s = make(1, 1, 1);
+    policy->want(s, 0, 0);
+    expect(s, 0, VGPU_SCHED_GRANT, 0, 0);
+    policy->want(s, 1, 0);
+    expect(s, 0, VGPU_SCHED_RECALL, 0, 20 * MS);
+    policy->unwant(s, 1, 5 * MS);
+    assert_true(policy->deadline(s) == UINT64_MAX);
+    expect_nothing(s, 60000 * MS);
+    assert_true(policy->deadline(s) == UINT64_MAX);
+    policy->want(s, 2, 70000 * MS);
+    expect_nothing(s, 70000 * MS);
+    assert_true(policy->deadline(s) == 70000 * MS + config.watchdog_ns);
+    expect(s, 70000 * MS + config.watchdog_ns, VGPU_SCHED_KILL, 0, 0);
+    policy->destroy(s);
+}
+
 /* A new priority counts for who waits and for who holds. */
 static void test_priority(void **state)
 {
@@ -192,8 +212,8 @@ struct model_tenant {
 
 struct model_gpu {
     int holder;
-    bool recalled, killed;
-    uint64_t start, end;
+    bool recalled, killed, awaited;
+    uint64_t start, end, since; /* since: somebody waits */
 };
 
 struct model {
@@ -227,6 +247,23 @@ static int best_waiter(const struct model *m, uint32_t gpu, int except)
     return best;
 }
 
+static uint64_t kill_time(const struct model_gpu *g)
+{
+    return (g->since > g->end ? g->since : g->end) + config.watchdog_ns;
+}
+
+/* Whether, and since when, somebody waits for what each holder has. */
+static void note_waiting(struct model *m, uint64_t now)
+{
+    for (uint32_t gpu = 0; gpu < 3; gpu++) {
+        struct model_gpu *g = &m->gpus[gpu];
+        bool awaited = g->holder >= 0 && best_waiter(m, gpu, g->holder) >= 0;
+        if (awaited && !g->awaited)
+            g->since = now;
+        g->awaited = awaited;
+    }
+}
+
 static void check_decision(struct model *m, const struct vgpu_sched_decision *d, uint64_t now)
 {
     assert_true(d->gpu < 3 && d->tenant < 12);
@@ -258,7 +295,9 @@ static void check_decision(struct model *m, const struct vgpu_sched_decision *d,
     }
     case VGPU_SCHED_KILL:
         assert_int_equal(g->holder, (int)d->tenant);
-        assert_true(g->recalled && !g->killed && now >= g->end + config.watchdog_ns);
+        assert_true(g->recalled && !g->killed && g->awaited);
+        assert_true(best_waiter(m, d->gpu, g->holder) >= 0); /* never for nobody */
+        assert_true(now >= kill_time(g));
         g->killed = true;
         break;
     }
@@ -280,10 +319,10 @@ static void check_rest(const struct model *m, const struct vgpu_sched *s, uint64
             if (m->tenants[waiter].priority > m->tenants[g->holder].priority)
                 assert_true(g->end <= now);
         }
-        if (g->recalled && !g->killed) {
-            assert_true(now < g->end + config.watchdog_ns); /* the watchdog does not sleep */
-            if (g->end + config.watchdog_ns < deadline)
-                deadline = g->end + config.watchdog_ns;
+        if (g->recalled && !g->killed && g->awaited) {
+            assert_true(now < kill_time(g)); /* the watchdog does not sleep */
+            if (kill_time(g) < deadline)
+                deadline = kill_time(g);
         }
     }
     assert_true(policy->deadline(s) == deadline);
@@ -362,9 +401,11 @@ static uint64_t run_random(uint64_t seed, unsigned events, unsigned kinds[3])
         random_event(&m, s, now);
         struct vgpu_sched_decision d;
         unsigned said = 0;
+        note_waiting(&m, now);
         while (policy->next(s, now, &d)) {
             assert_true(++said < 100);
             check_decision(&m, &d, now);
+            note_waiting(&m, now);
             kinds[d.action]++;
             digest = (digest ^ (d.action + 4 * d.tenant + 64 * d.gpu + 256 * d.grace_ns + now)) *
                      1099511628211ull;
@@ -392,9 +433,16 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        VGPU_TEST(test_alone),    VGPU_TEST(test_equal),       VGPU_TEST(test_quantum_over),
-        VGPU_TEST(test_higher),   VGPU_TEST(test_lower),       VGPU_TEST(test_watchdog),
-        VGPU_TEST(test_priority), VGPU_TEST(test_bad_numbers), VGPU_TEST(test_random),
+        VGPU_TEST(test_alone),
+        VGPU_TEST(test_equal),
+        VGPU_TEST(test_quantum_over),
+        VGPU_TEST(test_higher),
+        VGPU_TEST(test_lower),
+        VGPU_TEST(test_watchdog),
+        VGPU_TEST(test_watchdog_for_nobody),
+        VGPU_TEST(test_priority),
+        VGPU_TEST(test_bad_numbers),
+        VGPU_TEST(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -59,24 +60,26 @@ static int make_socket(void)
     return fd < 0 ? -errno : fd;
 }
 
-int vgpu_net_connect_at(int dir_fd, const char *name)
+int vgpu_net_connect_at(int dir_fd, const char *name, bool follow)
 {
-    char path[sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
-    int n = snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir_fd, name);
-    if (n < 0 || (size_t)n >= sizeof(path))
-        return -ENAMETOOLONG;
+    /* What is checked is what is connected to, whatever the name means by then. */
+    int place = openat(dir_fd, name, O_PATH | O_CLOEXEC | (follow ? 0 : O_NOFOLLOW));
+    if (place < 0)
+        return -errno;
+    struct stat st;
     struct sockaddr_un address;
-    int rc = make_address(&address, path);
-    if (rc)
-        return rc;
-    int fd = make_socket();
-    if (fd < 0)
-        return fd;
-    if (connect(fd, (struct sockaddr *)&address, sizeof(address))) {
+    char path[32];
+    int rc = fstat(place, &st) ? -errno : S_ISSOCK(st.st_mode) ? 0 : -ENOTSOCK;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", place);
+    if (!rc)
+        rc = make_address(&address, path);
+    int fd = rc ? rc : make_socket();
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address))) {
         rc = -errno;
         close(fd);
-        return rc;
+        fd = rc;
     }
+    close(place);
     return fd;
 }
 

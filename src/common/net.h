@@ -24,10 +24,11 @@ int vgpu_net_pair(int type, int fds[2]);
 
 /*
  * Connects a stream socket to `name` in the directory open as dir_fd, through /proc, so that
- * neither the length of the directory's path nor a rename of it matters. Returns the socket, or a
- * negative errno: -EAGAIN when the listener's queue is full.
+ * neither the length of the directory's path nor a rename of it matters; follow: the name may be a
+ * symbolic link. Returns the socket, or a negative errno: -ENOTSOCK when it is none, -EAGAIN when
+ * the listener's queue is full.
  */
-int vgpu_net_connect_at(int dir_fd, const char *name);
+int vgpu_net_connect_at(int dir_fd, const char *name, bool follow);
 
 /* Listens on path, which must not exist. Returns the socket or a negative errno. */
 int vgpu_net_listen(const char *path, int backlog);

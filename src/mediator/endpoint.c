@@ -17,19 +17,20 @@
 #include "common/clock.h"
 #include "common/net.h"
 #include "common/sys.h"
+#include "mediator/watch.h"
 
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_LAST_MS  2000
-#define ENDPOINTS_MAX    8192
 
 struct vgpu_endpoint {
-    struct vgpu_list node; /* in the mediator's endpoints */
+    struct vgpu_list node;      /* in the mediator's endpoints */
+    struct vgpu_list hash_node; /* in one list of its endpoint_hash */
     struct vgpu_mediator *mediator;
     uint32_t vm_id;
     char *directory;
     char *name;
     int dir_fd; /* the owner's; -1: opened for each attempt */
-    void *owner;
+    uint32_t place;
     struct vgpu_link *link; /* NULL: not connected */
     bool vanished;
     unsigned backoff_ms;
@@ -45,7 +46,14 @@ static void path_of(const struct vgpu_endpoint *e, char *buffer, size_t size)
 static void endpoint_free(struct vgpu_endpoint *e)
 {
     vgpu_loop_timer_cancel(e->mediator->loop, &e->timer);
+    if (!vgpu_list_empty(&e->node)) {
+        struct vgpu_place *place = &e->mediator->places[e->place];
+        place->endpoints--;
+        if (place->overfull)
+            vgpu_watch_room(e->mediator, e->place);
+    }
     vgpu_list_remove(&e->node);
+    vgpu_list_remove(&e->hash_node);
     free(e->directory);
     free(e->name);
     free(e);
@@ -54,13 +62,18 @@ static void endpoint_free(struct vgpu_endpoint *e)
 static void complain(struct vgpu_endpoint *e, enum vgpu_log_level level, const char *text)
 {
     char path[512], quoted[600], why[200];
+    uint32_t suppressed;
     if (!strcmp(text, e->complaint))
+        return;
+    /* What is left out here is said at a later attempt. */
+    if (!vgpu_log_limit_take(&e->mediator->places[e->place].limit, vgpu_loop_now(e->mediator->loop),
+                             &suppressed))
         return;
     snprintf(e->complaint, sizeof(e->complaint), "%s", text);
     path_of(e, path, sizeof(path));
-    vgpu_log(level, "not-connected", "vm=%u socket=%s reason=%s", e->vm_id,
+    vgpu_log(level, "not-connected", "vm=%u socket=%s reason=%s suppressed=%u", e->vm_id,
              vgpu_log_quote(quoted, sizeof(quoted), path, strlen(path)),
-             vgpu_log_quote(why, sizeof(why), text, strlen(text)));
+             vgpu_log_quote(why, sizeof(why), text, strlen(text)), suppressed);
 }
 
 /* Half to the whole of the delay, so that devices that went together do not come together. */
@@ -100,16 +113,11 @@ static bool directory_is_trusted(struct vgpu_endpoint *e, int dir_fd, uid_t peer
 /* Connects and checks; the socket, or -1 after a complaint. */
 static int dial(struct vgpu_endpoint *e, int dir_fd)
 {
-    struct stat st;
-    if (fstatat(dir_fd, e->name, &st, e->owner ? AT_SYMLINK_NOFOLLOW : 0)) {
-        complain(e, VGPU_LOG_INFO, strerror(errno));
-        return -1;
-    }
-    if (!S_ISSOCK(st.st_mode)) {
+    int fd = vgpu_net_connect_at(dir_fd, e->name, e->place == VGPU_CONFIGURED);
+    if (fd == -ENOTSOCK || fd == -ELOOP) {
         complain(e, VGPU_LOG_WARN, "it is not a socket");
         return -1;
     }
-    int fd = vgpu_net_connect_at(dir_fd, e->name);
     if (fd < 0) {
         complain(e, VGPU_LOG_INFO, strerror(-fd));
         return -1;
@@ -127,8 +135,13 @@ static int dial(struct vgpu_endpoint *e, int dir_fd)
 static void attempt(struct vgpu_endpoint *e)
 {
     int own = -1, dir_fd = e->dir_fd, fd = -1;
+    struct vgpu_place *place = &e->mediator->places[e->place];
     if (e->mediator->stopping)
         return;
+    if (place->greeting >= VGPU_GREETING_MAX) {
+        try_later(e);
+        return;
+    }
     if (dir_fd < 0)
         dir_fd = own = open(e->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dir_fd < 0)
@@ -142,6 +155,7 @@ static void attempt(struct vgpu_endpoint *e)
         e->link = vgpu_link_create(e->mediator, fd, path);
         if (e->link) {
             e->link->endpoint = e;
+            vgpu_link_greets(e->link, &place->greeting);
             e->complaint[0] = 0;
             return;
         }
@@ -155,24 +169,29 @@ static void on_timer(struct vgpu_timer *timer)
     attempt(vgpu_list_entry(timer, struct vgpu_endpoint, timer));
 }
 
+/* Twice what can be attached, so that a name or two without a device do no harm. */
+static uint32_t endpoints_max(const struct vgpu_mediator *m, uint32_t place)
+{
+    return place == VGPU_CONFIGURED ? VGPU_SETTINGS_VMS : 2 * m->max_vms + 64;
+}
+
 struct vgpu_endpoint *vgpu_endpoint_create(struct vgpu_mediator *m, uint32_t vm_id,
                                            const char *directory, const char *name, int dir_fd,
-                                           void *owner)
+                                           uint32_t place)
 {
-    uint32_t count = 0;
-    vgpu_list_each(node, &m->endpoints) count++;
-    if (count >= ENDPOINTS_MAX)
+    if (m->places[place].endpoints >= endpoints_max(m, place))
         return NULL;
     struct vgpu_endpoint *e = calloc(1, sizeof(*e));
     if (!e)
         return NULL;
     vgpu_list_init(&e->node);
+    vgpu_list_init(&e->hash_node);
     e->mediator = m;
     e->vm_id = vm_id;
     e->directory = strdup(directory);
     e->name = strdup(name);
     e->dir_fd = dir_fd;
-    e->owner = owner;
+    e->place = place;
     e->backoff_ms = BACKOFF_FIRST_MS;
     e->timer.call = on_timer;
     if (!e->directory || !e->name ||
@@ -181,22 +200,25 @@ struct vgpu_endpoint *vgpu_endpoint_create(struct vgpu_mediator *m, uint32_t vm_
         return NULL;
     }
     vgpu_list_append(&m->endpoints, &e->node);
+    vgpu_list_append(&m->endpoint_hash[vm_id % VGPU_ENDPOINT_HASH], &e->hash_node);
+    m->places[place].endpoints++;
     return e;
 }
 
-struct vgpu_endpoint *vgpu_endpoint_find(struct vgpu_mediator *m, void *owner, const char *name)
+struct vgpu_endpoint *vgpu_endpoint_find(struct vgpu_mediator *m, uint32_t place, uint32_t vm_id)
 {
-    vgpu_list_each(node, &m->endpoints)
+    vgpu_list_each(node, &m->endpoint_hash[vm_id % VGPU_ENDPOINT_HASH])
     {
-        struct vgpu_endpoint *e = vgpu_list_entry(node, struct vgpu_endpoint, node);
-        if (e->owner == owner && !strcmp(e->name, name))
+        struct vgpu_endpoint *e = vgpu_list_entry(node, struct vgpu_endpoint, hash_node);
+        if (e->place == place && e->vm_id == vm_id)
             return e;
     }
     return NULL;
 }
 
-void vgpu_endpoint_appeared(struct vgpu_endpoint *e)
+void vgpu_endpoint_appeared(struct vgpu_endpoint *e, int dir_fd)
 {
+    e->dir_fd = dir_fd;
     e->vanished = false;
     e->backoff_ms = BACKOFF_FIRST_MS;
     if (!e->link)
@@ -210,24 +232,14 @@ void vgpu_endpoint_vanished(struct vgpu_endpoint *e)
         endpoint_free(e);
 }
 
-void vgpu_endpoint_vanish_all(struct vgpu_mediator *m, void *owner)
+void vgpu_endpoint_vanish_all(struct vgpu_mediator *m, uint32_t place)
 {
     vgpu_list_each(node, &m->endpoints)
     {
         struct vgpu_endpoint *e = vgpu_list_entry(node, struct vgpu_endpoint, node);
-        if (e->owner == owner)
+        if (e->place == place)
             vgpu_endpoint_vanished(e);
     }
-}
-
-bool vgpu_endpoint_any(struct vgpu_mediator *m, void *owner)
-{
-    vgpu_list_each(node, &m->endpoints)
-    {
-        if (vgpu_list_entry(node, struct vgpu_endpoint, node)->owner == owner)
-            return true;
-    }
-    return false;
 }
 
 uint32_t vgpu_endpoint_vm(const struct vgpu_endpoint *e)

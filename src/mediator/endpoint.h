@@ -14,21 +14,19 @@ struct vgpu_endpoint;
 /*
  * A socket `name` in the directory `directory`. With dir_fd the directory is that one, open as long
  * as the endpoint lives; with -1 it is opened for each attempt. The first attempt is made at once.
- * owner is for who made it. NULL: no room.
+ * place: the number of the watched directory, or VGPU_CONFIGURED. NULL: no room.
  */
 struct vgpu_endpoint *vgpu_endpoint_create(struct vgpu_mediator *m, uint32_t vm_id,
                                            const char *directory, const char *name, int dir_fd,
-                                           void *owner);
-struct vgpu_endpoint *vgpu_endpoint_find(struct vgpu_mediator *m, void *owner, const char *name);
+                                           uint32_t place);
+struct vgpu_endpoint *vgpu_endpoint_find(struct vgpu_mediator *m, uint32_t place, uint32_t vm_id);
 
-/* The socket is there (again): tries at once unless it is connected. */
-void vgpu_endpoint_appeared(struct vgpu_endpoint *e);
+/* The socket is there (again), in dir_fd: tries at once unless it is connected. */
+void vgpu_endpoint_appeared(struct vgpu_endpoint *e, int dir_fd);
 /* The socket is gone: no more attempts; freed as soon as it is not connected. */
 void vgpu_endpoint_vanished(struct vgpu_endpoint *e);
-/* The same for all that an owner has. */
-void vgpu_endpoint_vanish_all(struct vgpu_mediator *m, void *owner);
-/* Whether an owner has endpoints left. */
-bool vgpu_endpoint_any(struct vgpu_mediator *m, void *owner);
+/* The same for all of a place; nothing of it uses its directory's descriptor from then on. */
+void vgpu_endpoint_vanish_all(struct vgpu_mediator *m, uint32_t place);
 
 uint32_t vgpu_endpoint_vm(const struct vgpu_endpoint *e);
 /* The link that it dialled has ended; good: so that a quick retry is in order. */

@@ -36,6 +36,19 @@ static void log_end(struct vgpu_link *link, const char *reason)
                  "socket=%s reason=%s suppressed=%u", name, why, suppressed);
 }
 
+void vgpu_link_greets(struct vgpu_link *link, uint32_t *count)
+{
+    link->greeting = count;
+    ++*count;
+}
+
+static void has_greeted(struct vgpu_link *link)
+{
+    if (link->greeting)
+        --*link->greeting;
+    link->greeting = NULL;
+}
+
 static void finish(struct vgpu_timer *timer)
 {
     struct vgpu_link *link = vgpu_list_entry(timer, struct vgpu_link, timer);
@@ -61,6 +74,7 @@ void vgpu_link_close(struct vgpu_link *link, enum vgpu_link_end end, const char 
         return;
     link->closing = true;
     link->end = end;
+    has_greeted(link);
     log_end(link, reason);
     vgpu_loop_remove(link->mediator->loop, &link->source);
     vgpu_fd_close(&link->source.fd);
@@ -83,6 +97,7 @@ static void deliver(struct vgpu_link *link, const struct vgpu_frame *frame)
     }
     switch (frame->type) {
     case VGPU_LINK_HELLO:
+        has_greeted(link);
         vgpu_loop_timer_cancel(link->mediator->loop, &link->timer);
         vgpu_broker_hello(link, &frame->u.hello);
         break;

@@ -31,6 +31,7 @@ struct vgpu_link {
     uint32_t local_uid;
     struct vgpu_tenant *tenant; /* NULL: not attached */
     uint64_t attached_ns;
+    uint32_t *greeting; /* counts those that have not said HELLO; NULL: it has */
     bool closing;
     enum vgpu_link_end end;
     char name[160]; /* the socket's path, or "local uid=N pid=N"; for logs */
@@ -42,6 +43,9 @@ struct vgpu_link {
 
 /* Takes over fd, which is connected. NULL when there is no room: fd is closed then. */
 struct vgpu_link *vgpu_link_create(struct vgpu_mediator *m, int fd, const char *name);
+
+/* It counts in *count until it says HELLO or ends. */
+void vgpu_link_greets(struct vgpu_link *link, uint32_t *count);
 
 /* Send; what breaks L2 closes the link. They do nothing to one that is closing. */
 void vgpu_link_send(struct vgpu_link *link, const uint8_t *bytes, size_t length);

@@ -13,12 +13,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/net.h"
 #include "mediator/link.h"
 #include "mediator/tenant.h"
 
 #define ACCEPT_BUDGET 16
 #define BACKLOG       64
+#define REST_NS       (100 * VGPU_NS_PER_MS) /* without descriptors for those who connect */
 
 /* Who may: a [local] section says; without one root and the mediator's own user. */
 static bool is_allowed(const struct vgpu_mediator *m, uid_t uid)
@@ -57,7 +59,7 @@ static void welcome(struct vgpu_mediator *m, int fd)
         turn_away(m, fd, uid, VGPU_REFUSE_UNKNOWN_VM, name);
         return;
     }
-    if (m->local_count >= m->max_vms) {
+    if (m->local_count >= m->max_vms || m->local_greeting >= VGPU_GREETING_MAX) {
         turn_away(m, fd, uid, VGPU_REFUSE_FULL, "too many local clients are connected");
         return;
     }
@@ -67,6 +69,13 @@ static void welcome(struct vgpu_mediator *m, int fd)
         return;
     link->local_uid = uid;
     m->local_count++;
+    vgpu_link_greets(link, &m->local_greeting);
+}
+
+static void on_rested(struct vgpu_timer *timer)
+{
+    struct vgpu_mediator *m = vgpu_list_entry(timer, struct vgpu_mediator, accept_timer);
+    vgpu_loop_change(m->loop, &m->listener, EPOLLIN);
 }
 
 static void on_event(struct vgpu_source *source, uint32_t events)
@@ -78,6 +87,11 @@ static void on_event(struct vgpu_source *source, uint32_t events)
         if (fd >= 0) {
             welcome(m, fd);
             continue;
+        }
+        /* They wait for us in the queue, and would have us called again at once and for ever. */
+        if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM) {
+            vgpu_loop_change(m->loop, source, 0);
+            vgpu_loop_timer_set(m->loop, &m->accept_timer, vgpu_loop_now(m->loop) + REST_NS);
         }
         uint32_t suppressed;
         if (fd != -EAGAIN && fd != -ECONNABORTED &&
@@ -105,6 +119,7 @@ int vgpu_local_listen(struct vgpu_mediator *m, char *why)
     }
     m->listener.fd = fd;
     m->listener.call = on_event;
+    m->accept_timer.call = on_rested;
     /* Anybody may connect; SO_PEERCRED decides who stays. */
     if (chmod(path, 0666))
         vgpu_log(VGPU_LOG_WARN, "listen-mode", "reason=\"%s\"", strerror(errno));
@@ -120,6 +135,7 @@ void vgpu_local_close(struct vgpu_mediator *m)
 {
     if (m->listener.fd < 0)
         return;
+    vgpu_loop_timer_cancel(m->loop, &m->accept_timer);
     vgpu_loop_remove(m->loop, &m->listener);
     vgpu_fd_close(&m->listener.fd);
     unlink(m->settings->listen);

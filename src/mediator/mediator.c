@@ -119,7 +119,7 @@ static int dial_configured(struct vgpu_mediator *m, const struct vgpu_settings *
         char *slash = strrchr(directory, '/'); /* the settings insist on one */
         *slash = 0;
         if (!slash[1] || !vgpu_endpoint_create(m, vm->key, slash == directory ? "/" : directory,
-                                               slash + 1, -1, NULL)) {
+                                               slash + 1, -1, VGPU_CONFIGURED)) {
             snprintf(why, 512, "[vm %u] cannot use the socket %.300s", vm->key, vm->socket);
             return -EINVAL;
         }
@@ -323,7 +323,7 @@ static int start(struct daemon *d, char *why)
             return rc;
     }
     for (uint32_t i = 0; i < m->settings->watch_count; i++) {
-        rc = vgpu_watch_add(m, m->settings->watch[i]);
+        rc = vgpu_watch_add(m, i, m->settings->watch[i]);
         if (rc) {
             snprintf(why, 512, "cannot watch the directory %.300s: %s%s", m->settings->watch[i],
                      strerror(-rc), rc == -ENOENT ? " (make it first)" : "");
@@ -388,6 +388,8 @@ int vgpu_daemon_run(struct vgpu_settings *settings, const struct vgpu_daemon_opt
     vgpu_list_init(&d->m.links);
     vgpu_list_init(&d->m.workers);
     vgpu_list_init(&d->m.endpoints);
+    for (uint32_t i = 0; i < VGPU_ENDPOINT_HASH; i++)
+        vgpu_list_init(&d->m.endpoint_hash[i]);
     vgpu_list_init(&d->m.watches);
     int rc = start(d, why);
     if (!rc) {

@@ -18,6 +18,9 @@
 #include "mediator/settings.h"
 
 #define VGPU_MEDIATOR_MAX_GPUS 64u
+#define VGPU_CONFIGURED        VGPU_SETTINGS_WATCH /* the place of sockets that [vm] sections name */
+#define VGPU_ENDPOINT_HASH     512u
+#define VGPU_GREETING_MAX      64u /* connections of one place that have not said HELLO */
 #define VGPU_RECENT_REQUESTS   16u /* answered ones that a CANCEL may still undo (W3) */
 
 struct vgpu_link;
@@ -86,6 +89,14 @@ struct vgpu_tenant {
     struct vgpu_log_limit limit; /* for lines that the guest causes */
 };
 
+/* What one watched directory has us do, so that it cannot have us do anything without bound. */
+struct vgpu_place {
+    uint32_t endpoints;
+    uint32_t greeting;                       /* connected, no HELLO yet */
+    bool overfull;                           /* some socket there was left out */
+    struct vgpu_log_limit limit, room_limit; /* for lines about its sockets, and about room */
+};
+
 struct vgpu_mediator {
     struct vgpu_loop *loop;
     struct vgpu_settings *settings;
@@ -100,9 +111,13 @@ struct vgpu_mediator {
     struct vgpu_tenant **tenants; /* max_vms slots, NULL: free */
     uint32_t max_vms;             /* as it was at the start */
     struct vgpu_list links, workers, endpoints, watches;
+    struct vgpu_list endpoint_hash[VGPU_ENDPOINT_HASH]; /* by VM number */
+    struct vgpu_place places[VGPU_SETTINGS_WATCH + 1u]; /* the directories, VGPU_CONFIGURED */
     uint64_t last_worker_id;
-    uint32_t local_count; /* local clients connected */
+    uint32_t local_count;    /* local clients connected */
+    uint32_t local_greeting; /* ... that have not said HELLO */
     struct vgpu_source listener;
+    struct vgpu_timer accept_timer;       /* the listener rests until then */
     struct vgpu_lock watch_lock;          /* in the first watched directory */
     struct vgpu_lock listen_lock;         /* beside the listening socket */
     uint64_t files_soft;                  /* RLIMIT_NOFILE as it was: workers get it back */

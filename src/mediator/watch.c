@@ -13,56 +13,112 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/clock.h"
 #include "common/net.h"
 #include "mediator/endpoint.h"
 
-#define RETRY_NS VGPU_NS_PER_S /* a directory that went away is looked for this often */
+#define RETRY_NS    VGPU_NS_PER_S  /* a directory that went away is looked for this often */
+#define SCAN_BUDGET 256            /* entries of a directory in one round of the loop */
+#define SCAN_NS     VGPU_NS_PER_MS /* between two such rounds */
 #define MASK                                                                                       \
     (IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF |         \
      IN_ONLYDIR)
 
+#define PARENT_MASK (IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR | IN_MASK_ADD)
+
 struct vgpu_watch {
     struct vgpu_list node; /* in the mediator's watches */
     struct vgpu_mediator *mediator;
+    uint32_t place;
     char *directory;
     int dir_fd;                /* -1: it is not there */
-    struct vgpu_source source; /* inotify */
+    struct vgpu_source source; /* inotify; fd -1: it is not there, or was not when we looked */
+    int own_wd, parent_wd;
+    DIR *scanned; /* being read, a part in each round; NULL: not */
     struct vgpu_timer timer;
-    struct vgpu_log_limit limit;
 };
+
+static void log_entry(struct vgpu_watch *w, struct vgpu_log_limit *limit, const char *event,
+                      uint32_t vm_id, const char *name, const char *reason)
+{
+    uint32_t suppressed;
+    char path[512], quoted[600];
+    if (!vgpu_log_limit_take(limit, vgpu_loop_now(w->mediator->loop), &suppressed))
+        return;
+    snprintf(path, sizeof(path), "%s/%s", w->directory, name);
+    vgpu_log(VGPU_LOG_WARN, event, "vm=%u socket=%s reason=\"%s\" suppressed=%u", vm_id,
+             vgpu_log_quote(quoted, sizeof(quoted), path, strlen(path)), reason, suppressed);
+}
 
 static void note_entry(struct vgpu_watch *w, const char *name)
 {
-    uint32_t vm_id, suppressed;
+    uint32_t vm_id;
+    struct stat st;
+    struct vgpu_mediator *m = w->mediator;
     if (!vgpu_watch_parse_name(name, &vm_id))
         return;
-    struct vgpu_endpoint *e = vgpu_endpoint_find(w->mediator, w, name);
+    struct vgpu_endpoint *e = vgpu_endpoint_find(m, w->place, vm_id);
     if (e) {
-        vgpu_endpoint_appeared(e);
+        vgpu_endpoint_appeared(e, w->dir_fd);
         return;
     }
-    e = vgpu_endpoint_create(w->mediator, vm_id, w->directory, name, w->dir_fd, w);
-    if (!e && vgpu_log_limit_take(&w->limit, vgpu_loop_now(w->mediator->loop), &suppressed))
-        vgpu_log(VGPU_LOG_WARN, "socket-ignored",
-                 "vm=%u reason=\"no room for another device\" suppressed=%u", vm_id, suppressed);
+    if (fstatat(w->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW))
+        return; /* gone already */
+    /* Nothing else takes up a place; whether it still is one is asked again before each dialling.
+     */
+    if (!S_ISSOCK(st.st_mode)) {
+        log_entry(w, &m->places[w->place].limit, "not-connected", vm_id, name,
+                  "it is not a socket");
+        return;
+    }
+    if (!vgpu_endpoint_create(m, vm_id, w->directory, name, w->dir_fd, w->place)) {
+        m->places[w->place].overfull = true;
+        log_entry(w, &m->places[w->place].room_limit, "socket-ignored", vm_id, name,
+                  "no room for another device");
+    }
+}
+
+static void end_scan(struct vgpu_watch *w)
+{
+    if (w->scanned)
+        closedir(w->scanned);
+    w->scanned = NULL;
+}
+
+static void go_on(struct vgpu_watch *w, uint64_t after_ns)
+{
+    vgpu_loop_timer_set(w->mediator->loop, &w->timer, vgpu_loop_now(w->mediator->loop) + after_ns);
+}
+
+static void scan_part(struct vgpu_watch *w)
+{
+    for (unsigned i = 0; i < SCAN_BUDGET; i++) {
+        struct dirent *entry = readdir(w->scanned);
+        if (!entry) {
+            end_scan(w);
+            return;
+        }
+        note_entry(w, entry->d_name);
+    }
+    go_on(w, SCAN_NS);
 }
 
 static void scan(struct vgpu_watch *w)
 {
     /* A descriptor of its own: reading a directory moves the descriptor's position. */
     int fd = openat(w->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d) {
+    end_scan(w);
+    w->scanned = fd < 0 ? NULL : fdopendir(fd);
+    if (!w->scanned) {
         vgpu_log(VGPU_LOG_WARN, "watch-unreadable", "reason=\"%s\"", strerror(errno));
         vgpu_fd_close(&fd);
         return;
     }
-    for (struct dirent *entry; (entry = readdir(d));)
-        note_entry(w, entry->d_name);
-    closedir(d);
+    w->mediator->places[w->place].overfull = false;
+    scan_part(w);
 }
 
 /* Opens the directory, watches it and looks at what is in it, in this order: nothing is missed. */
@@ -80,10 +136,15 @@ static int begin(struct vgpu_watch *w)
         goto fail;
     }
     snprintf(path, sizeof(path), "/proc/self/fd/%d", w->dir_fd);
-    if (inotify_add_watch(w->source.fd, path, MASK) < 0) {
+    w->own_wd = inotify_add_watch(w->source.fd, path, MASK);
+    if (w->own_wd < 0) {
         rc = -errno;
         goto fail;
     }
+    /* Our descriptor keeps the kernel from saying that the directory was removed; the one that it
+     * is in says so. That one may be closed to us: then only renames are noticed. */
+    snprintf(path, sizeof(path), "/proc/self/fd/%d/..", w->dir_fd);
+    w->parent_wd = inotify_add_watch(w->source.fd, path, PARENT_MASK);
     rc = vgpu_loop_add(m->loop, &w->source, EPOLLIN);
     if (rc)
         goto fail;
@@ -99,27 +160,30 @@ static void end(struct vgpu_watch *w)
 {
     vgpu_loop_remove(w->mediator->loop, &w->source);
     vgpu_fd_close(&w->source.fd);
-    vgpu_endpoint_vanish_all(w->mediator, w);
-}
-
-static void try_again(struct vgpu_watch *w)
-{
-    vgpu_loop_timer_set(w->mediator->loop, &w->timer, vgpu_loop_now(w->mediator->loop) + RETRY_NS);
+    end_scan(w);
+    vgpu_endpoint_vanish_all(w->mediator, w->place);
+    vgpu_fd_close(&w->dir_fd);
 }
 
 static void on_timer(struct vgpu_timer *timer)
 {
     struct vgpu_watch *w = vgpu_list_entry(timer, struct vgpu_watch, timer);
-    /* Connected endpoints of the directory that went hold on to its descriptor. */
-    if (vgpu_endpoint_any(w->mediator, w)) {
-        try_again(w);
-        return;
-    }
-    vgpu_fd_close(&w->dir_fd);
-    if (begin(w))
-        try_again(w);
+    if (w->scanned)
+        scan_part(w);
+    else if (w->source.fd >= 0)
+        scan(w); /* there may be room */
+    else if (begin(w))
+        go_on(w, RETRY_NS);
     else
         vgpu_log(VGPU_LOG_INFO, "watch-back", "reason=\"a watched directory is there again\"");
+}
+
+/* Whether the directory is no longer what its name means. */
+static bool is_removed(const struct vgpu_watch *w)
+{
+    struct stat ours, there;
+    return fstat(w->dir_fd, &ours) || !ours.st_nlink || stat(w->directory, &there) ||
+           ours.st_ino != there.st_ino || ours.st_dev != there.st_dev;
 }
 
 static void on_event(struct vgpu_source *source, uint32_t events)
@@ -131,42 +195,58 @@ static void on_event(struct vgpu_source *source, uint32_t events)
     } buffer;
     (void)events;
     ssize_t n = read(source->fd, buffer.bytes, sizeof(buffer.bytes));
-    bool gone = false, overflow = false;
+    bool gone = false, overflow = false, maybe_gone = false;
     for (ssize_t at = 0; at < n;) {
         const struct inotify_event *e = (const void *)(buffer.bytes + at);
+        uint32_t vm_id;
         at += (ssize_t)(sizeof(*e) + e->len);
-        if (e->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_IGNORED))
+        if (e->mask & IN_Q_OVERFLOW)
+            overflow = maybe_gone = true;
+        else if (e->wd != w->own_wd)
+            maybe_gone |= (e->mask & IN_ISDIR) != 0;
+        else if (e->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_IGNORED))
             gone = true;
-        else if (e->mask & IN_Q_OVERFLOW)
-            overflow = true;
         else if (!e->len)
             continue;
         else if (e->mask & (IN_CREATE | IN_MOVED_TO))
             note_entry(w, e->name);
         else if (e->mask & (IN_DELETE | IN_MOVED_FROM)) {
-            struct vgpu_endpoint *endpoint = vgpu_endpoint_find(w->mediator, w, e->name);
+            struct vgpu_endpoint *endpoint = NULL;
+            if (vgpu_watch_parse_name(e->name, &vm_id))
+                endpoint = vgpu_endpoint_find(w->mediator, w->place, vm_id);
             if (endpoint)
                 vgpu_endpoint_vanished(endpoint);
         }
     }
-    if (gone) {
+    if (gone || (maybe_gone && is_removed(w))) {
         char quoted[300];
         vgpu_log(VGPU_LOG_WARN, "watch-gone", "directory=%s",
                  vgpu_log_quote(quoted, sizeof(quoted), w->directory, strlen(w->directory)));
         end(w);
-        try_again(w);
+        go_on(w, RETRY_NS);
     } else if (overflow) {
-        vgpu_endpoint_vanish_all(w->mediator, w);
+        vgpu_endpoint_vanish_all(w->mediator, w->place);
         scan(w);
     }
 }
 
-int vgpu_watch_add(struct vgpu_mediator *m, const char *directory)
+void vgpu_watch_room(struct vgpu_mediator *m, uint32_t place)
+{
+    vgpu_list_each(node, &m->watches)
+    {
+        struct vgpu_watch *w = vgpu_list_entry(node, struct vgpu_watch, node);
+        if (w->place == place && !w->timer.place)
+            go_on(w, RETRY_NS);
+    }
+}
+
+int vgpu_watch_add(struct vgpu_mediator *m, uint32_t place, const char *directory)
 {
     struct vgpu_watch *w = calloc(1, sizeof(*w));
     if (!w)
         return -ENOMEM;
     w->mediator = m;
+    w->place = place;
     w->dir_fd = w->source.fd = -1;
     w->source.call = on_event;
     w->timer.call = on_timer;
@@ -186,10 +266,9 @@ void vgpu_watch_free_all(struct vgpu_mediator *m)
     vgpu_list_each(node, &m->watches)
     {
         struct vgpu_watch *w = vgpu_list_entry(node, struct vgpu_watch, node);
+        vgpu_list_remove(&w->node);
         end(w);
         vgpu_loop_timer_cancel(m->loop, &w->timer);
-        vgpu_fd_close(&w->dir_fd);
-        vgpu_list_remove(&w->node);
         free(w->directory);
         free(w);
     }

@@ -5,6 +5,7 @@
 import fcntl
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -276,11 +277,87 @@ class Running(Case):
         self.mediator.wait_line('watch-back')
         shutil.rmtree(away)
 
+    def test_watched_directory_is_removed(self):
+        """Also while a device of it is attached, which keeps its connection."""
+        d = self.device(7)
+        shutil.rmtree(self.mediator.sockets)
+        self.mediator.wait_line('watch-gone')
+        os.mkdir(self.mediator.sockets)
+        self.device(8)
+        self.ok(d.ask(say('pid')))
+        self.listeners.pop(7).sock.close()
+
+    def test_no_descriptors(self):
+        """Connections that there are no descriptors for wait, and cost no time; workers get the limit of before."""
+        pid = self.mediator.process.pid
+        own = resource.getrlimit(resource.RLIMIT_NOFILE)
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        self.assertEqual(before, (own[1], own[1]))
+        d = self.device(7)
+        self.ok(d.ask(say('pid')))
+        self.assertEqual(resource.prlimit(self.mediator.workers()[0], resource.RLIMIT_NOFILE)[0], own[0])
+
+        def cpu_s():
+            with open('/proc/%d/stat' % pid) as f:
+                return sum(int(n) for n in f.read().rpartition(')')[2].split()[11:13]) / os.sysconf('SC_CLK_TCK')
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir('/proc/%d/fd' % pid)) + 2, before[1]))
+        waiting = [self.local() for _ in range(20)]
+        self.mediator.wait_line('accept')
+        start = cpu_s()
+        time.sleep(2)
+        self.assertLess(cpu_s() - start, 1)  # one that is called again and again has used 2 s
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        waiting[-1].attach()
+
+    def test_silent_connections_are_bounded(self):
+        """65 that say no HELLO: the last is told that there is no room (REFUSE 6)."""
+        for _ in range(64):
+            self.local()
+        with self.assertRaises(link.Refused) as raised:
+            self.local().expect(link.WELCOME)
+        self.assertEqual(raised.exception.reason, 6)
+
     def test_reconnects_after_the_device_goes(self):
         for _ in range(5):
             d = self.device(7)
             self.ok(d.ask(say('pid')))
             d.close()
+
+
+class Crowd(Case):
+    """A directory full of names leaves room for devices (max_vms = 2: 68 sockets are tried)."""
+
+    config = '[mediator]\nmax_vms = 2\n'
+
+    def test_plain_files(self):
+        for vm in range(1000, 1100):
+            with open(os.path.join(self.mediator.sockets, 'vm-%d.sock' % vm), 'w'):
+                pass
+        self.device(7)
+        self.assertLess(len(self.mediator.lines('not-connected')), 100)  # ten a second
+
+    def test_dead_sockets(self):
+        paths = [os.path.join(self.mediator.sockets, 'vm-%d.sock' % vm) for vm in range(1000, 1068)]
+        for path in paths:
+            with socket.socket(socket.AF_UNIX) as s:
+                s.bind(path)
+        self.listeners[7] = link.Listener(self.mediator.sockets, 7)
+        self.mediator.wait_line('socket-ignored', vm=7)
+        for path in paths:
+            os.unlink(path)
+        self.device(7)  # there is room again
+
+    def test_long_directory(self):
+        """What is there at the start is read in parts."""
+        def fill(sockets):
+            for n in range(1500):
+                with open(os.path.join(sockets, 'n%d' % n), 'w'):
+                    pass
+            self.listeners[7] = link.Listener(sockets, 7)
+        m = Mediator(before=fill)
+        self.addCleanup(lambda: self.assertIsNone(m.stop()))
+        with self.listeners[7].accept() as d:
+            d.attach()
 
 
 class LongPath(unittest.TestCase):

@@ -202,14 +202,22 @@ static void test_connect_at(void **state)
     assert_int_equal(vgpu_net_listen(sock, 4), -ENAMETOOLONG);
     int dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_int_equal(vgpu_net_accept(listener), -EAGAIN);
-    int fd = vgpu_net_connect_at(dir_fd, "s");
+    int fd = vgpu_net_connect_at(dir_fd, "s", false);
     assert_true(fd >= 0);
     int served = vgpu_net_accept(listener);
     assert_true(served >= 0);
-    assert_int_equal(vgpu_net_connect_at(dir_fd, "nothing"), -ENOENT);
+    assert_int_equal(vgpu_net_connect_at(dir_fd, "nothing", false), -ENOENT);
+    /* L14: neither a link to a socket, unless it is allowed, nor anything else. */
+    assert_int_equal(symlinkat("s", dir_fd, "l"), 0);
+    assert_int_equal(vgpu_net_connect_at(dir_fd, "l", false), -ENOTSOCK);
+    assert_int_equal(vgpu_net_connect_at(dir_fd, ".", false), -ENOTSOCK);
+    int linked = vgpu_net_connect_at(dir_fd, "l", true);
+    assert_true(linked >= 0);
+    vgpu_fd_close(&linked);
+    assert_int_equal(unlinkat(dir_fd, "l", 0), 0);
     vgpu_fd_close(&served);
     vgpu_fd_close(&listener);
-    assert_int_equal(vgpu_net_connect_at(dir_fd, "s"), -ECONNREFUSED);
+    assert_int_equal(vgpu_net_connect_at(dir_fd, "s", false), -ECONNREFUSED);
     vgpu_fd_close(&fd);
     vgpu_fd_close(&dir_fd);
     unlink(sock);

@@ -16,8 +16,6 @@
 #include "vgpu/curesult.h"
 
 #define ENDING_WORKERS_MAX 16 /* processes of a tenant beside one for each session */
-#define START_INTERVAL_NS  (20 * VGPU_NS_PER_MS) /* workers a tenant may start: 50 a second ... */
-#define START_BURST        100                   /* ... after 100 at once */
 #define RETRY_FIRST_NS     (100 * VGPU_NS_PER_MS)
 #define RETRY_LAST_NS      (5 * VGPU_NS_PER_S)
 
@@ -46,6 +44,15 @@ static void answer_status(struct vgpu_tenant *t, uint32_t status, const char *te
     answer(t, t->typed && status ? VGPU_ERR_CUDA : VGPU_ERR_NONE, response, length);
 }
 
+/* Of an attached tenant. The bucket is its VM's: coming back does not fill it. */
+static bool may_log_guest(const struct vgpu_tenant *t, uint32_t *suppressed)
+{
+    struct vgpu_mediator *m = t->link->mediator;
+    uint64_t now = vgpu_loop_now(m->loop);
+    return vgpu_log_limit_take(&vgpu_ledger_account(&m->ledger, t->account, now)->guests, now,
+                               suppressed);
+}
+
 /* A request that could not be carried or understood (P6). */
 static void answer_error(struct vgpu_tenant *t, uint32_t error_code, uint32_t request_id,
                          const char *reason)
@@ -54,8 +61,7 @@ static void answer_error(struct vgpu_tenant *t, uint32_t error_code, uint32_t re
     uint32_t status = vgpu_request_error_status(error_code);
     uint32_t length = status ? vgpu_request_answer(response, status, reason) : 0;
     uint32_t suppressed;
-    if (t->link &&
-        vgpu_log_limit_take(&t->limit, vgpu_loop_now(t->link->mediator->loop), &suppressed)) {
+    if (t->link && may_log_guest(t, &suppressed)) {
         char quoted[256];
         vgpu_log(VGPU_LOG_INFO, "request-refused",
                  "vm=%u request=%u error=%u reason=%s suppressed=%u", t->vm_id, request_id,
@@ -74,17 +80,6 @@ static void remember(struct vgpu_tenant *t, uint64_t worker_id, uint64_t session
 }
 
 /* --- workers --- */
-
-/* Whether this tenant may start a process now: hostile RESETs must not become a fork bomb. */
-static bool take_start(struct vgpu_tenant *t, uint64_t now_ns)
-{
-    if (t->start_credit_ns < now_ns)
-        t->start_credit_ns = now_ns;
-    if (t->start_credit_ns - now_ns > START_BURST * START_INTERVAL_NS)
-        return false;
-    t->start_credit_ns += START_INTERVAL_NS;
-    return true;
-}
 
 static void note_start_failure(struct vgpu_tenant *t, uint64_t now_ns)
 {
@@ -108,7 +103,8 @@ static bool have_worker(struct vgpu_mediator *m, struct vgpu_tenant *t, struct v
                       "no worker could be started lately; the host's log says why");
         return false;
     }
-    if (t->worker_count > t->max_sessions + ENDING_WORKERS_MAX || !take_start(t, now)) {
+    if (t->worker_count > t->max_sessions + ENDING_WORKERS_MAX ||
+        !vgpu_ledger_start(&m->ledger, t->account, now)) {
         answer_error(t, VGPU_ERR_QUEUE_FULL, request_id,
                      "too many workers of this VM start or end at once");
         return false;
@@ -272,7 +268,7 @@ void vgpu_broker_cancel(struct vgpu_tenant *t, uint64_t seq)
 void vgpu_broker_reset(struct vgpu_tenant *t, uint32_t generation)
 {
     uint32_t suppressed;
-    if (vgpu_log_limit_take(&t->limit, vgpu_loop_now(t->link->mediator->loop), &suppressed))
+    if (may_log_guest(t, &suppressed))
         vgpu_log(VGPU_LOG_INFO, "reset", "vm=%u generation=%u suppressed=%u", t->vm_id, generation,
                  suppressed);
     t->outstanding = false;

@@ -72,11 +72,11 @@ int vgpu_launch_decide_uids(struct vgpu_mediator *m, char *why)
     const struct vgpu_settings *s = m->settings;
     m->root = geteuid() == 0;
     m->uid_base = s->has_worker_uid_base ? s->worker_uid_base : DEFAULT_UID_BASE;
-    if (!m->root || uids_are_mapped(m->uid_base, m->uid_base + s->max_vms - 1))
+    if (!m->root || uids_are_mapped(m->uid_base, m->uid_base + m->slot_count - 1))
         return 0;
     if (s->has_worker_uid_base) {
         snprintf(why, 512, "worker_uid_base = %u: this user namespace has no uids %u to %u",
-                 m->uid_base, m->uid_base, m->uid_base + s->max_vms - 1);
+                 m->uid_base, m->uid_base, m->uid_base + m->slot_count - 1);
         return -EINVAL;
     }
     m->one_uid = true;

@@ -21,16 +21,19 @@ static void log_end(struct vgpu_link *link, const char *reason)
     struct vgpu_mediator *m = link->mediator;
     char name[200], why[200];
     bool bad = link->end == VGPU_LINK_VIOLATION;
-    /* An attached link ends once, and back-off bounds how often that is; strangers are counted. */
     uint32_t suppressed = 0;
-    if (!link->tenant &&
-        !vgpu_log_limit_take(&m->stranger_limit, vgpu_loop_now(m->loop), &suppressed))
+    uint64_t now = vgpu_loop_now(m->loop);
+    struct vgpu_log_limit *limit = &m->stranger_limit;
+    if (link->tenant)
+        limit = &vgpu_ledger_account(&m->ledger, link->tenant->account, now)->ends;
+    if (!vgpu_log_limit_take(limit, now, &suppressed))
         return;
     vgpu_log_quote(name, sizeof(name), link->name, strlen(link->name));
     vgpu_log_quote(why, sizeof(why), reason, strlen(reason));
     if (link->tenant)
         vgpu_log(bad ? VGPU_LOG_WARN : VGPU_LOG_DEBUG, bad ? "violation" : "link-end",
-                 "vm=%u socket=%s reason=%s", link->tenant->vm_id, name, why);
+                 "vm=%u socket=%s reason=%s suppressed=%u", link->tenant->vm_id, name, why,
+                 suppressed);
     else
         vgpu_log(bad ? VGPU_LOG_WARN : VGPU_LOG_DEBUG, bad ? "violation" : "link-end",
                  "socket=%s reason=%s suppressed=%u", name, why, suppressed);

@@ -44,6 +44,17 @@ static void turn_away(struct vgpu_mediator *m, int fd, uid_t uid, uint32_t reaso
     vgpu_fd_close(&fd);
 }
 
+static uint32_t clients_of(const struct vgpu_mediator *m, uid_t uid)
+{
+    uint32_t count = 0;
+    vgpu_list_each(node, &m->links)
+    {
+        const struct vgpu_link *link = vgpu_list_entry(node, struct vgpu_link, node);
+        count += !link->endpoint && link->local_uid == uid;
+    }
+    return count;
+}
+
 static void welcome(struct vgpu_mediator *m, int fd)
 {
     uid_t uid;
@@ -61,6 +72,12 @@ static void welcome(struct vgpu_mediator *m, int fd)
     }
     if (m->local_count >= m->max_vms || m->local_greeting >= VGPU_GREETING_MAX) {
         turn_away(m, fd, uid, VGPU_REFUSE_FULL, "too many local clients are connected");
+        return;
+    }
+    if (clients_of(m, uid) >= m->settings->local_clients) {
+        snprintf(name, sizeof(name), "uid %u has %u clients connected, the most it may have",
+                 (unsigned)uid, m->settings->local_clients);
+        turn_away(m, fd, uid, VGPU_REFUSE_FULL, name);
         return;
     }
     snprintf(name, sizeof(name), "local uid=%u pid=%d", (unsigned)uid, (int)pid);

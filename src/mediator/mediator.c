@@ -52,7 +52,7 @@ static void on_lease_timer(struct vgpu_timer *timer)
 static struct vgpu_sched_config sched_config(const struct vgpu_mediator *m)
 {
     return (struct vgpu_sched_config){
-        .tenants = m->max_vms,
+        .tenants = m->slot_count,
         .gpus = m->gpu_count,
         .quantum_ns = m->settings->quantum_ms * VGPU_NS_PER_MS,
         .yield_ns = m->settings->yield_ms * VGPU_NS_PER_MS,
@@ -289,7 +289,7 @@ static int start(struct daemon *d, char *why)
     int rc;
     raise_limits(m);
     m->loop = vgpu_loop_create();
-    m->tenants = calloc(m->max_vms, sizeof(*m->tenants));
+    m->tenants = calloc(m->slot_count, sizeof(*m->tenants));
     if (!m->loop || !m->tenants) {
         snprintf(why, 512, "cannot make the event loop: %s", strerror(errno));
         return -ENOMEM;
@@ -385,6 +385,7 @@ int vgpu_daemon_run(struct vgpu_settings *settings, const struct vgpu_daemon_opt
     d->m.watch_lock.fd = d->m.listen_lock.fd = -1;
     d->m.settings = settings;
     d->m.max_vms = settings->max_vms;
+    d->m.slot_count = 2 * settings->max_vms;
     vgpu_list_init(&d->m.links);
     vgpu_list_init(&d->m.workers);
     vgpu_list_init(&d->m.endpoints);

@@ -12,6 +12,7 @@
 
 #include "common/log.h"
 #include "mediator/lease.h"
+#include "mediator/ledger.h"
 #include "mediator/list.h"
 #include "mediator/lock.h"
 #include "mediator/loop.h"
@@ -60,6 +61,7 @@ struct vgpu_tenant {
     uint32_t
         slot; /* index in tenants, the scheduler's number, and the worker's uid above the base */
     uint32_t vm_id;
+    uint64_t account; /* its key in the ledger */
     char pool;
     uint32_t gpu;
     uint32_t priority;
@@ -81,12 +83,10 @@ struct vgpu_tenant {
     struct vgpu_recent recent[VGPU_RECENT_REQUESTS];
     uint32_t recent_next;
 
-    uint32_t start_failures;  /* in a row */
-    uint64_t start_again_ns;  /* no worker is started before */
-    uint64_t start_credit_ns; /* when the bucket of starts is full again */
+    uint32_t start_failures; /* in a row */
+    uint64_t start_again_ns; /* no worker is started before */
 
     uint64_t requests, errors, bytes_in, bytes_out, opened, late_answers;
-    struct vgpu_log_limit limit; /* for lines that the guest causes */
 };
 
 /* What one watched directory has us do, so that it cannot have us do anything without bound. */
@@ -108,8 +108,10 @@ struct vgpu_mediator {
     uint32_t gpu_count;
     struct vgpu_leases *leases;
     struct vgpu_timer lease_timer;
-    struct vgpu_tenant **tenants; /* max_vms slots, NULL: free */
+    struct vgpu_tenant **tenants; /* max_vms places for VMs, then as many for local clients */
     uint32_t max_vms;             /* as it was at the start */
+    uint32_t slot_count;          /* 2 * max_vms */
+    struct vgpu_ledger ledger;
     struct vgpu_list links, workers, endpoints, watches;
     struct vgpu_list endpoint_hash[VGPU_ENDPOINT_HASH]; /* by VM number */
     struct vgpu_place places[VGPU_SETTINGS_WATCH + 1u]; /* the directories, VGPU_CONFIGURED */

@@ -15,6 +15,7 @@ struct vgpu_settings *vgpu_settings_default(void)
     s->admit_unknown = true;
     s->max_vms = 256;
     s->local_vm_base = 1000000;
+    s->local_clients = 64;
     s->default_sessions = 16;
     s->default_memory = 1ull << 30;
     s->quantum_ms = 20;

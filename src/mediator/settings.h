@@ -61,6 +61,7 @@ struct vgpu_settings {
     bool admit_unknown;
     uint32_t max_vms;
     uint32_t local_vm_base;
+    uint32_t local_clients;    /* of one user */
     uint32_t default_sessions; /* beside session 0 */
     uint64_t default_memory;   /* bytes a session */
     uint32_t quantum_ms, yield_ms, watchdog_ms, answer_ms, start_ms;

@@ -131,7 +131,8 @@ static int set_mediator(struct reader *r, const char *key, const char *value)
         return set_text(r, value, &s->worker);
     if (!strcmp(key, "worker_uid_base")) {
         s->has_worker_uid_base = true;
-        return set_u32(r, key, value, 1, UINT32_MAX - 2 - VGPU_SETTINGS_VMS, &s->worker_uid_base);
+        return set_u32(r, key, value, 1, UINT32_MAX - 2 - 2 * VGPU_SETTINGS_VMS,
+                       &s->worker_uid_base);
     }
     if (!strcmp(key, "admit_unknown")) {
         if (vgpu_parse_bool(value, &s->admit_unknown))
@@ -140,11 +141,13 @@ static int set_mediator(struct reader *r, const char *key, const char *value)
     }
     if (!strcmp(key, "max_vms"))
         return set_u32(r, key, value, 1, VGPU_SETTINGS_VMS, &s->max_vms);
+    if (!strcmp(key, "local_clients"))
+        return set_u32(r, key, value, 1, VGPU_SETTINGS_VMS, &s->local_clients);
     if (!strcmp(key, "local_vm_base"))
         return set_u32(r, key, value, 0, UINT32_MAX - VGPU_SETTINGS_VMS, &s->local_vm_base);
     return fail(r,
                 "unknown key '%s' in [mediator] (known: listen watch log_level worker "
-                "worker_uid_base admit_unknown max_vms local_vm_base)",
+                "worker_uid_base admit_unknown max_vms local_vm_base local_clients)",
                 key);
 }
 

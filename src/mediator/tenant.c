@@ -17,7 +17,7 @@
 
 struct vgpu_tenant *vgpu_tenant_find(struct vgpu_mediator *m, uint32_t vm_id)
 {
-    for (uint32_t i = 0; i < m->max_vms; i++)
+    for (uint32_t i = 0; i < m->slot_count; i++)
         if (m->tenants[i] && m->tenants[i]->vm_id == vm_id)
             return m->tenants[i];
     return NULL;
@@ -96,13 +96,14 @@ static void leave(struct vgpu_mediator *m, struct vgpu_tenant *t)
     m->gpus[t->gpu].tenants--;
 }
 
-static struct vgpu_tenant *make_tenant(struct vgpu_mediator *m, uint32_t vm_id,
+/* Local clients have places of their own: they cannot take those of VMs. */
+static struct vgpu_tenant *make_tenant(struct vgpu_mediator *m, uint32_t vm_id, bool local,
                                        const struct vgpu_admission *a)
 {
-    uint32_t slot = 0;
-    while (slot < m->max_vms && m->tenants[slot])
+    uint32_t slot = local ? m->max_vms : 0, end = slot + m->max_vms;
+    while (slot < end && m->tenants[slot])
         slot++;
-    if (slot == m->max_vms)
+    if (slot == end)
         return NULL;
     struct vgpu_tenant *t = calloc(1, sizeof(*t));
     if (!t)
@@ -131,16 +132,28 @@ static bool take_again(struct vgpu_mediator *m, struct vgpu_tenant *t,
     return true;
 }
 
+/* Coming and going is cheap for who does it, so these lines are bounded beyond the connection. */
+static bool may_log_link(struct vgpu_mediator *m, const struct vgpu_tenant *t, uint32_t *suppressed)
+{
+    uint64_t now = vgpu_loop_now(m->loop);
+    return vgpu_log_limit_take(&vgpu_ledger_account(&m->ledger, t->account, now)->links, now,
+                               suppressed);
+}
+
 static void log_attached(const struct vgpu_link *link, const struct vgpu_tenant *t,
                          const struct vgpu_link_hello *hello)
 {
     char name[200];
+    uint32_t suppressed;
     const struct vgpu_gpu *gpu = &link->mediator->gpus[t->gpu];
+    if (!may_log_link(link->mediator, t, &suppressed))
+        return;
     vgpu_log(VGPU_LOG_INFO, "attached",
-             "vm=%u pool=%c priority=%s backend=%s gpu=%u socket=%s generation=%u", t->vm_id,
-             t->pool, vgpu_priority_name(t->priority), vgpu_backend_name(gpu->setting.backend),
-             t->gpu, vgpu_log_quote(name, sizeof(name), link->name, strlen(link->name)),
-             hello->generation);
+             "vm=%u pool=%c priority=%s backend=%s gpu=%u socket=%s generation=%u suppressed=%u",
+             t->vm_id, t->pool, vgpu_priority_name(t->priority),
+             vgpu_backend_name(gpu->setting.backend), t->gpu,
+             vgpu_log_quote(name, sizeof(name), link->name, strlen(link->name)), hello->generation,
+             suppressed);
 }
 
 static void refuse(struct vgpu_link *link, uint32_t vm_id, uint32_t reason, const char *text)
@@ -181,7 +194,7 @@ void vgpu_broker_hello(struct vgpu_link *link, const struct vgpu_link_hello *hel
         refuse(link, vm_id, VGPU_REFUSE_DUPLICATE, text);
         return;
     }
-    if (t ? !take_again(m, t, &a) : !(t = make_tenant(m, vm_id, &a))) {
+    if (t ? !take_again(m, t, &a) : !(t = make_tenant(m, vm_id, !link->endpoint, &a))) {
         snprintf(text, sizeof(text), "vm %u: no room now (max_vms = %u)", vm_id, m->max_vms);
         refuse(link, vm_id, VGPU_REFUSE_FULL, text);
         return;
@@ -190,6 +203,7 @@ void vgpu_broker_hello(struct vgpu_link *link, const struct vgpu_link_hello *hel
     t->memory = a.memory;
     t->max_sessions = a.sessions;
     t->uid = a.uid;
+    t->account = vgpu_ledger_key(!link->endpoint, link->endpoint ? vm_id : link->local_uid);
     t->link = link;
     link->tenant = t;
     link->attached_ns = vgpu_loop_now(m->loop);
@@ -222,11 +236,16 @@ void vgpu_broker_detach(struct vgpu_link *link)
 {
     struct vgpu_mediator *m = link->mediator;
     struct vgpu_tenant *t = link->tenant;
+    uint32_t suppressed;
+    char state[64];
     link->tenant = NULL;
     t->link = NULL;
     t->outstanding = false;
     t->serving = NULL;
-    log_counters(m, t, "detached", "link=down");
+    if (may_log_link(m, t, &suppressed)) {
+        snprintf(state, sizeof(state), "link=down suppressed=%u", suppressed);
+        log_counters(m, t, "detached", state);
+    }
     vgpu_tenant_end_sessions(t);
     vgpu_broker_release(m, t);
     vgpu_mediator_schedule(m);
@@ -244,7 +263,7 @@ void vgpu_broker_release(struct vgpu_mediator *m, struct vgpu_tenant *t)
 void vgpu_broker_log_status(struct vgpu_mediator *m)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < m->max_vms; i++) {
+    for (uint32_t i = 0; i < m->slot_count; i++) {
         struct vgpu_tenant *t = m->tenants[i];
         if (!t)
             continue;
@@ -261,7 +280,7 @@ void vgpu_broker_log_status(struct vgpu_mediator *m)
 
 void vgpu_broker_apply_settings(struct vgpu_mediator *m)
 {
-    for (uint32_t i = 0; i < m->max_vms; i++) {
+    for (uint32_t i = 0; i < m->slot_count; i++) {
         struct vgpu_tenant *t = m->tenants[i];
         if (!t || !t->link)
             continue;

@@ -437,6 +437,35 @@ class Local(Case):
                 os._exit(status)
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
 
+    def test_one_user_leaves_room(self):
+        """Clients of one user are counted (local_clients), and take no place of a VM's (max_vms)."""
+        m = Mediator('[mediator]\nmax_vms = 2\nlocal_clients = 2\n')
+        self.addCleanup(lambda: self.assertIsNone(m.stop()))
+        with link.connect(m.listen) as a, link.connect(m.listen) as b, link.connect(m.listen) as c:
+            a.attach()
+            b.attach()
+            with self.assertRaises(link.Refused) as raised:
+                c.expect(link.WELCOME)
+            self.assertEqual(raised.exception.reason, 6)
+            for vm in (7, 8):
+                with link.Listener(m.sockets, vm) as listener:
+                    d = listener.accept()
+                    self.addCleanup(d.close)
+                    self.assertEqual(d.attach(vm_id=vm).vm_id, vm)
+
+    def test_lines_of_who_comes_and_goes(self):
+        """Ten lines a second for one user, however often it comes back."""
+        start = time.monotonic()
+        for _ in range(100):
+            d = self.local()
+            d.attach()
+            d.close()
+        seconds = time.monotonic() - start
+        self.mediator.signal(signal.SIGUSR1)
+        self.mediator.wait_line('status-end')
+        lines = len(self.mediator.lines('attached')) + len(self.mediator.lines('detached'))
+        self.assertLessEqual(lines, 10 * (seconds + 3))
+
     def test_fixed_number(self):
         self.mediator.write_config('[local %d]\nvm = 33\n' % os.getuid())
         self.mediator.signal(signal.SIGHUP)

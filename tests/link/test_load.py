@@ -49,7 +49,6 @@ class Load(Case):
             d.close()
         self.listeners.pop(1).close()
         wait_for('the workers to end', lambda: not self.mediator.workers())
-        self.mediator.wait_line('detached', 201)
         wait_for('the descriptors of before', lambda: self.mediator.fds() == before)
 
     def test_memory_is_bounded(self):

@@ -52,7 +52,7 @@ static void test_everything(void **state)
                                     "watch=/run/a b\n"
                                     "watch = /run/c\n"
                                     "log_level = debug\nworker = /w\nworker_uid_base = 100000\n"
-                                    "admit_unknown = no\nmax_vms = 8\nlocal_vm_base = 5\n"
+                                    "admit_unknown = no\nmax_vms = 8\nlocal_vm_base = 5\nlocal_clients = 3\n"
                                     "; another\n\n"
                                     "[pool B]\ngpus = 0, 2\nbackend = cuda\n"
                                     "[pool Z]\ngpus = software\nthreads = 3\n"
@@ -72,6 +72,7 @@ static void test_everything(void **state)
     assert_int_equal(s->worker_uid_base, 100000);
     assert_false(s->admit_unknown);
     assert_int_equal(s->max_vms, 8);
+    assert_int_equal(s->local_clients, 3);
     assert_string_equal(vgpu_settings_pools(s, pools), "B Z");
     assert_int_equal(s->pools[1].gpus[1].ordinal, 2);
     assert_int_equal(s->pools[25].threads, 3);

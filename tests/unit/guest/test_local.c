@@ -30,7 +30,7 @@ struct peer {
     script script;
     bool welcome; /* answer HELLO */
     struct vgpu_link_hello hello;
-    int step;             /* of tests that go through a table */
+    atomic_int step;      /* of tests that go through a table */
     unsigned connections; /* so far */
     bool cancelled;       /* a CANCEL came for the request */
     pthread_mutex_t lock;
@@ -137,6 +137,7 @@ static int setup(void **state)
     assert_int_equal(bind(peer->listen_fd, (struct sockaddr *)&address, sizeof(address)), 0);
     assert_int_equal(listen(peer->listen_fd, 4), 0);
     assert_int_equal(pipe(peer->stop), 0);
+    assert_int_equal(pipe(peer->deaf), 0);
     pthread_mutex_init(&peer->lock, NULL);
     peer->welcome = true;
     peer->script = script_echo;
@@ -151,6 +152,8 @@ static int teardown(void **state)
     pthread_join(peer->thread, NULL);
     close(peer->stop[0]);
     close(peer->stop[1]);
+    close(peer->deaf[0]);
+    close(peer->deaf[1]);
     close(peer->listen_fd);
     unlink(peer->path);
     rmdir(peer->directory);
@@ -620,7 +623,6 @@ static void test_deaf_mediator(void **state)
     uint8_t request[VGPU_MAILBOX_BYTES] = {0};
     uint64_t worst_ns = 0;
     bool full = false;
-    assert_int_equal(pipe(peer->deaf), 0);
     start(peer, script_deaf);
     assert_int_equal(open_device(peer, &gpu), 0);
     for (int i = 0; i < 2000 && !full; i++) {
@@ -632,8 +634,6 @@ static void test_deaf_mediator(void **state)
     }
     assert_int_equal(write(peer->deaf[1], "", 1), 1);
     vgpu_cleanup(gpu);
-    close(peer->deaf[1]);
-    close(peer->deaf[0]);
     assert_true(full);
     assert_true(worst_ns < 8000000000u); /* not the ten seconds that attaching may take */
 }

@@ -74,7 +74,7 @@ static bool want_name(struct ptx_parser *p, struct ptx_tok *name)
 
 bool vgpu_ptx_declare_reg(struct ptx_parser *p)
 {
-    enum ptx_type type;
+    enum ptx_type type = PTX_B32;
     if (p->tok.kind == PTX_TOK_DOT && p->tok.text[0] == 'v' && p->tok.len == 2)
         return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, p->tok.line,
                              "vector registers are not supported");
@@ -84,7 +84,7 @@ bool vgpu_ptx_declare_reg(struct ptx_parser *p)
                              p->tok.text);
     vgpu_ptx_next(p);
     do {
-        struct ptx_tok name;
+        struct ptx_tok name = {0};
         if (!want_name(p, &name))
             return false;
         struct ptx_symbol *s = declare(p, &name);
@@ -396,12 +396,12 @@ static bool finish_variable(struct ptx_parser *p, struct ptx_symbol *s, const st
 
 bool vgpu_ptx_declare(struct ptx_parser *p, enum ptx_space space, enum ptx_linkage linkage)
 {
-    enum ptx_type type;
+    enum ptx_type type = PTX_B32;
     uint32_t align, elems;
     if (!parse_type(p, &type, &align, &elems))
         return false;
     do {
-        struct ptx_tok name;
+        struct ptx_tok name = {0};
         struct ptx_vec init = {0};
         uint64_t count = elems;
         bool open, ok = true;
@@ -430,9 +430,9 @@ bool vgpu_ptx_declare(struct ptx_parser *p, enum ptx_space space, enum ptx_linka
 
 bool vgpu_ptx_declare_param(struct ptx_parser *p, bool of_entry)
 {
-    enum ptx_type type;
+    enum ptx_type type = PTX_B32;
     uint32_t align = 0, elems = 1;
-    struct ptx_tok name;
+    struct ptx_tok name = {0};
     uint64_t count = 1;
     bool open;
     if (!parse_type(p, &type, &align, &elems))

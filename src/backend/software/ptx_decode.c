@@ -380,7 +380,7 @@ bool vgpu_ptx_emit_alu(struct ptx_dec *d, unsigned op, enum ptx_type t, unsigned
     int32_t *const rows[] = {&d->in.a, &d->in.b, &d->in.c};
     if (!vgpu_ptx_want(d, sources + 1) || !vgpu_ptx_dst(d, 0, t, &d->in.d))
         return false;
-    for (unsigned i = 0; i < sources; i++)
+    for (unsigned i = 0; i < sources && i < 3; i++)
         if (!vgpu_ptx_src(d, i + 1, t, rows[i]))
             return false;
     return vgpu_ptx_emit(d, op);

@@ -46,24 +46,25 @@ static void test_default(void **state)
 static void test_everything(void **state)
 {
     (void)state;
-    struct vgpu_settings *s = parse("# a comment\n"
-                                    "[mediator]\n"
-                                    " listen = /run/x.sock\r\n"
-                                    "watch=/run/a b\n"
-                                    "watch = /run/c\n"
-                                    "log_level = debug\nworker = /w\nworker_uid_base = 100000\n"
-                                    "admit_unknown = no\nmax_vms = 8\nlocal_vm_base = 5\nlocal_clients = 3\n"
-                                    "; another\n\n"
-                                    "[pool B]\ngpus = 0, 2\nbackend = cuda\n"
-                                    "[pool Z]\ngpus = software\nthreads = 3\n"
-                                    "[pool C]\ngpus = none\n"
-                                    "[vm 7]\nsocket = /run/q.sock\npool = B\npriority = high\n"
-                                    "memory = 2G\nsessions = 3\nuid = 4242\n"
-                                    "[vm 0x10]\n"
-                                    "[local 1000]\nvm = 9\npriority = 0\nallow = no\n"
-                                    "[limits]\nsessions = 5\nmemory = 64M\n"
-                                    "[scheduler]\nquantum_ms = 7\nyield_ms = 100\n"
-                                    "watchdog_ms = 200\nanswer_ms = 3000\nstart_ms = 4000");
+    struct vgpu_settings *s =
+        parse("# a comment\n"
+              "[mediator]\n"
+              " listen = /run/x.sock\r\n"
+              "watch=/run/a b\n"
+              "watch = /run/c\n"
+              "log_level = debug\nworker = /w\nworker_uid_base = 100000\n"
+              "admit_unknown = no\nmax_vms = 8\nlocal_vm_base = 5\nlocal_clients = 3\n"
+              "; another\n\n"
+              "[pool B]\ngpus = 0, 2\nbackend = cuda\n"
+              "[pool Z]\ngpus = software\nthreads = 3\n"
+              "[pool C]\ngpus = none\n"
+              "[vm 7]\nsocket = /run/q.sock\npool = B\npriority = high\n"
+              "memory = 2G\nsessions = 3\nuid = 4242\n"
+              "[vm 0x10]\n"
+              "[local 1000]\nvm = 9\npriority = 0\nallow = no\n"
+              "[limits]\nsessions = 5\nmemory = 64M\n"
+              "[scheduler]\nquantum_ms = 7\nyield_ms = 100\n"
+              "watchdog_ms = 200\nanswer_ms = 3000\nstart_ms = 4000");
     char pools[64];
     assert_string_equal(s->listen, "/run/x.sock");
     assert_int_equal(s->watch_count, 2);

@@ -253,7 +253,7 @@ static void script_bad_welcome(struct peer *peer, int fd)
     struct vgpu_link_header header = {
         .magic = VGPU_LINK_MAGIC, .type = VGPU_LINK_WELCOME, .length = sizeof(welcome)};
     uint8_t payload[4096] = {0};
-    switch (peer->step) {
+    switch (atomic_load(&peer->step)) {
     case 0:
         header.magic++;
         break;
@@ -343,7 +343,7 @@ static void script_bad_response(struct peer *peer, int fd)
     header.length = build_echo(out, in + 8, in_header.length - 8);
     struct vgpu_link_response head = {0};
     memcpy(&head, out, sizeof(head));
-    switch (peer->step) {
+    switch (atomic_load(&peer->step)) {
     case 0:
         head.response_length++;
         break;

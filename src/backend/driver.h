@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What executes the CUDA calls that cross from a guest (api/cuda.calls): a driver. Each backend has
+ * one. Its functions are generated declarations (struct vgpu_driver_ops), one for each call, with
+ * checked scalars, looked-up objects and bounded buffers; it knows nothing of names, sessions,
+ * quotas or transports.
+ *
+ * Contract, for every function:
+ * - It acts in the context that context_use made current last. It answers a CUresult.
+ * - Scalars are in the range of their C type and otherwise as the guest sent them: the driver checks
+ *   what they mean. Device addresses may be anything; a copy must not touch host memory but the
+ *   buffers it was handed.
+ * - `new` objects: *object is set on success only. The caller names them and ends them by the
+ *   matching call (stream_destroy ...); functions end with their module, everything with its
+ *   context, and the caller forgets those names then.
+ * - Work on a stream may go on after the return. context_synchronize, stream_synchronize,
+ *   event_synchronize, copy_from_device and array_read wait for what they name.
+ * - copy_to_device and array_write have taken their bytes when they return.
+ * - A sticky error is answered by every call that follows.
+ *
+ * Threads: one at a time (the worker's engine thread), but for the backend's own `interrupt`.
+ */
+#ifndef VGPU_BACKEND_DRIVER_H
+#define VGPU_BACKEND_DRIVER_H
+
+#include "vgpu_driver_ops.h"
+
+/* The first member of every driver. */
+struct vgpu_driver {
+    const struct vgpu_driver_ops *ops;
+};
+
+/* Flags of `launch`. */
+#define VGPU_LAUNCH_COOPERATIVE (1u << 0) /* all blocks run at a time, or 720 */
+#define VGPU_LAUNCH_FLAGS_KNOWN VGPU_LAUNCH_COOPERATIVE
+
+/* What `layout` of function_get and function_params is filled with: struct vgpu_param_layout each
+ * (vgpu/protocol.h), little-endian. */
+
+#endif

@@ -137,6 +137,33 @@ class Compute(unittest.TestCase):
             self.assertIn(answer.status, (200, 209, 218, 222))
             self.assertIn("4", answer.data.decode("utf-8"))  # the line
 
+    def test_p27_fatbins(self):
+        """nvcc's compressed fatbins run in the confined worker; what has no PTX for it is refused, and says why."""
+        images = {}
+        for name in ("tiny.plain", "tiny.lz4", "tiny.zstd", "machine-code", "newer"):
+            with open(os.path.join(FIXTURES, "..", "images", name + ".fatbin"), "rb") as f:
+                images[name] = f.read()
+        with Worker() as worker:
+            for name in ("tiny.plain", "tiny.lz4", "tiny.zstd"):
+                address = worker.alloc(4)
+                try:
+                    module = worker.load(images[name])
+                except Failed as refusal:  # a build without the library
+                    self.assertEqual(refusal.response.status, 801)
+                    self.assertIn(b"--compress-mode=none", refusal.response.data)
+                    self.assertNotEqual(name, "tiny.plain")
+                    continue
+                function, size, layout = worker.kernel(module, "tiny")
+                self.assertEqual((size, layout), (8, [(0, 8)]))
+                worker.launch(function, (1, 1, 1), (1, 1, 1), struct.pack("<Q", address))
+                worker.synchronize()
+                self.assertEqual(worker.read(address, 4), b"\x07\0\0\0")
+            for name in ("machine-code", "newer"):
+                with self.assertRaises(Failed) as caught:
+                    worker.load(images[name])
+                self.assertEqual(caught.exception.response.status, 209)
+                self.assertIn(b"compute_75", caught.exception.response.data)
+
     def test_p16_fault_is_sticky_and_ends_no_other(self):
         with Worker() as worker, Worker() as other:
             function = worker.kernel(worker.load(SPIN), "fault")[0]

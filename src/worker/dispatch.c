@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/wire.h"
+#include "worker/call_job.h"
 #include "worker/check.h"
 #include "worker/decode.h"
 #include "worker/finish.h"
@@ -20,6 +21,7 @@ void vgpu_dispatch_init(struct vgpu_dispatcher *d, struct vgpu_engine *engine,
     vgpu_session_init(&d->session, session_id);
     TAILQ_INIT(&d->room);
     d->staged_images = 0;
+    d->staged_bytes = 0;
 }
 
 void vgpu_dispatch_destroy(struct vgpu_dispatcher *d)
@@ -44,12 +46,11 @@ static void fail(struct submission *s, CUresult status, const char *why)
 /* A job of this kind, with its input from the data part. NULL: the answer says why. */
 static struct vgpu_job *make_job(struct submission *s, enum vgpu_job_kind kind)
 {
-    struct vgpu_job *job = calloc(1, sizeof(*job));
+    struct vgpu_job *job = vgpu_job_new(kind);
     if (!job) {
         fail(s, CUDA_ERROR_OUT_OF_MEMORY, "the host has no memory");
         return NULL;
     }
-    job->kind = kind;
     job->named = s->call->named;
     job->async = job->early = s->call->async;
     /* The decoder bounded the data part by the request, the request is at most one mailbox; the
@@ -58,6 +59,7 @@ static struct vgpu_job *make_job(struct submission *s, enum vgpu_job_kind kind)
     if (length > VGPU_MAILBOX_BYTES)
         length = VGPU_MAILBOX_BYTES;
     memcpy(job->data, s->call->data, length);
+    job->data[length] = 0;
     job->data_length = length;
     s->job = job;
     return job;
@@ -263,6 +265,11 @@ static bool needs_engine(uint32_t opcode)
 static void submit_call(struct submission *s)
 {
     uint32_t opcode = s->call->opcode;
+    if (s->call->info && !vgpu_engine_has_driver(s->d->engine)) {
+        vgpu_answer_reject(s->answer, VGPU_ERR_UNSUPPORTED,
+                           "%s: this backend has no CUDA driver calls", s->call->info->name);
+        return;
+    }
     if (opcode == VGPU_OP_SESSION_OPEN || opcode == VGPU_OP_SESSION_CLOSE) {
         vgpu_answer_reject(s->answer, VGPU_ERR_UNSUPPORTED,
                            "%s: sessions begin and end with their worker, not in it",
@@ -282,6 +289,10 @@ static void submit_call(struct submission *s)
         vgpu_answer_reject(s->answer, VGPU_ERR_QUEUE_FULL,
                            "%s: %u requests of this session wait already", vgpu_opcode_name(opcode),
                            VGPU_ENGINE_JOBS_MAX);
+        return;
+    }
+    if (s->call->info) {
+        s->job = vgpu_call_job_make(s->d, s->call, s->answer);
         return;
     }
     switch (opcode) {

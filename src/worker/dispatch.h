@@ -27,12 +27,16 @@ struct vgpu_sink {
 /* A staged image is up to 64 MiB: so many may wait in MODULE_LOADs, besides those in stages. */
 #define VGPU_DISPATCH_STAGED_IMAGES VGPU_STAGE_COUNT
 
+/* What CUDA calls that are not done may hold of staged bytes: the last one may go over it. */
+#define VGPU_DISPATCH_STAGED_BYTES ((uint64_t)256 << 20)
+
 struct vgpu_dispatcher {
     struct vgpu_engine *engine;
     struct vgpu_device_info info;
     struct vgpu_session session;
     struct vgpu_job_list room; /* early jobs that wait for one of the 256 places, in order */
     unsigned staged_images;    /* held by MODULE_LOADs that are not done */
+    uint64_t staged_bytes;     /* held by CUDA calls that are not done */
 };
 
 /* The engine must outlive the dispatcher's use, and must be destroyed before its last jobs' owner

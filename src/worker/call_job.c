@@ -45,7 +45,7 @@ struct vgpu_job *vgpu_call_job_make(struct vgpu_dispatcher *d, const struct vgpu
     struct vgpu_blob staged = {0};
     if (!take_stage(d, call, &staged, answer))
         return NULL;
-    struct vgpu_job *job = vgpu_job_new(VGPU_JOB_CALL);
+    struct vgpu_job *job = vgpu_dispatch_new_job(d, VGPU_JOB_CALL);
     if (!job) {
         vgpu_blob_free(&staged);
         vgpu_answer_fail(answer, true, CUDA_ERROR_OUT_OF_MEMORY, "%s: the host has no memory",
@@ -101,10 +101,10 @@ void vgpu_call_job_answer_failure(const struct vgpu_job *job, struct vgpu_answer
                          vgpu_curesult_text((uint32_t)job->status));
 }
 
-struct vgpu_job *vgpu_call_job_undo(const struct vgpu_undo *undo)
+struct vgpu_job *vgpu_call_job_undo(struct vgpu_dispatcher *d, const struct vgpu_undo *undo)
 {
     bool call = undo->kind == VGPU_UNDO_CALL;
-    struct vgpu_job *job = vgpu_job_new(call ? VGPU_JOB_CALL : VGPU_JOB_CALL_UNDO);
+    struct vgpu_job *job = vgpu_dispatch_new_job(d, call ? VGPU_JOB_CALL : VGPU_JOB_CALL_UNDO);
     if (!job)
         return NULL;
     if (call) {

@@ -19,6 +19,6 @@ void vgpu_call_job_answer(const struct vgpu_job *job, struct vgpu_answer *answer
 void vgpu_call_job_answer_failure(const struct vgpu_job *job, struct vgpu_answer *answer);
 
 /* A job that takes back what an undo record of a call says; NULL: no memory. */
-struct vgpu_job *vgpu_call_job_undo(const struct vgpu_undo *undo);
+struct vgpu_job *vgpu_call_job_undo(struct vgpu_dispatcher *d, const struct vgpu_undo *undo);
 
 #endif

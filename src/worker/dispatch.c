@@ -22,11 +22,32 @@ void vgpu_dispatch_init(struct vgpu_dispatcher *d, struct vgpu_engine *engine,
     TAILQ_INIT(&d->room);
     d->staged_images = 0;
     d->staged_bytes = 0;
+    TAILQ_INIT(&d->spare);
+    d->spare_count = 0;
 }
 
 void vgpu_dispatch_destroy(struct vgpu_dispatcher *d)
 {
+    struct vgpu_job *job;
+    while ((job = TAILQ_FIRST(&d->spare))) {
+        TAILQ_REMOVE(&d->spare, job, link);
+        vgpu_job_free(job);
+    }
     vgpu_session_destroy(&d->session);
+}
+
+struct vgpu_job *vgpu_dispatch_new_job(struct vgpu_dispatcher *d, enum vgpu_job_kind kind)
+{
+    struct vgpu_job *job = TAILQ_FIRST(&d->spare);
+    if (job) {
+        TAILQ_REMOVE(&d->spare, job, link);
+        d->spare_count--;
+    } else {
+        job = malloc(sizeof(*job));
+    }
+    if (job)
+        vgpu_job_init(job, kind);
+    return job;
 }
 
 /* One request on its way through submit. */
@@ -46,7 +67,7 @@ static void fail(struct submission *s, CUresult status, const char *why)
 /* A job of this kind, with its input from the data part. NULL: the answer says why. */
 static struct vgpu_job *make_job(struct submission *s, enum vgpu_job_kind kind)
 {
-    struct vgpu_job *job = vgpu_job_new(kind);
+    struct vgpu_job *job = vgpu_dispatch_new_job(s->d, kind);
     if (!job) {
         fail(s, CUDA_ERROR_OUT_OF_MEMORY, "the host has no memory");
         return NULL;

@@ -182,7 +182,10 @@ void vgpu_engine_push(struct vgpu_engine *e, struct vgpu_job *job)
     TAILQ_INSERT_TAIL(&e->queue, job, link);
     job->queued = true;
     e->queued++;
-    pthread_cond_signal(&e->wake);
+    /* Without the lease the thread could only go back to sleep; the GRANT wakes it. */
+    enum vgpu_gate gate = vgpu_lease_gate(e->lease);
+    if (gate != VGPU_GATE_CLOSED && gate != VGPU_GATE_RETURNED)
+        pthread_cond_signal(&e->wake);
     pthread_mutex_unlock(&e->lock);
 }
 

@@ -38,7 +38,7 @@ static void push_undo(struct vgpu_dispatcher *d, struct vgpu_job *job)
 
 static void unload(struct vgpu_dispatcher *d, struct vgpu_backend_module *module)
 {
-    struct vgpu_job *job = vgpu_job_new(VGPU_JOB_MODULE_UNLOAD);
+    struct vgpu_job *job = vgpu_dispatch_new_job(d, VGPU_JOB_MODULE_UNLOAD);
     if (job)
         job->module = module;
     push_undo(d, job);
@@ -51,7 +51,7 @@ void vgpu_dispatch_undo(struct vgpu_dispatcher *d, const struct vgpu_undo *undo)
     case VGPU_UNDO_NOTHING:
         return;
     case VGPU_UNDO_ALLOC:
-        job = vgpu_job_new(VGPU_JOB_FREE);
+        job = vgpu_dispatch_new_job(d, VGPU_JOB_FREE);
         if (job)
             job->address = undo->value;
         push_undo(d, job);
@@ -63,14 +63,14 @@ void vgpu_dispatch_undo(struct vgpu_dispatcher *d, const struct vgpu_undo *undo)
         return;
     }
     case VGPU_UNDO_DEFERRED:
-        job = vgpu_job_new(VGPU_JOB_RESTORE_ERROR);
+        job = vgpu_dispatch_new_job(d, VGPU_JOB_RESTORE_ERROR);
         if (job)
             job->deferred_reported = (CUresult)undo->value;
         push_undo(d, job);
         return;
     case VGPU_UNDO_NAME:
     case VGPU_UNDO_CALL:
-        push_undo(d, vgpu_call_job_undo(undo));
+        push_undo(d, vgpu_call_job_undo(d, undo));
         return;
     }
 }
@@ -221,7 +221,13 @@ static void release_job(struct vgpu_dispatcher *d, struct vgpu_job *job)
 {
     d->staged_images -= job->staged;
     d->staged_bytes -= job->staged_bytes;
-    vgpu_job_free(job);
+    vgpu_blob_free(&job->blob);
+    if (d->spare_count >= VGPU_DISPATCH_SPARE_JOBS) {
+        vgpu_job_free(job);
+        return;
+    }
+    TAILQ_INSERT_HEAD(&d->spare, job, link);
+    d->spare_count++;
 }
 
 static void leave_room(struct vgpu_dispatcher *d, struct vgpu_job *job)

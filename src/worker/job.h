@@ -10,7 +10,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 
@@ -103,15 +102,11 @@ struct vgpu_job {
     _Alignas(8) uint8_t answer[VGPU_ANSWER_DATA_BYTES + 8]; /* CALL */
 };
 
-/* A job that is all zero but for `data` and `answer`, which are not set. NULL: no memory. */
-static inline struct vgpu_job *vgpu_job_new(enum vgpu_job_kind kind)
+/* Makes a job that is all zero but for `data` and `answer`, which stay as they are. */
+static inline void vgpu_job_init(struct vgpu_job *job, enum vgpu_job_kind kind)
 {
-    struct vgpu_job *job = malloc(sizeof(*job));
-    if (job) {
-        memset(job, 0, offsetof(struct vgpu_job, data));
-        job->kind = kind;
-    }
-    return job;
+    memset(job, 0, offsetof(struct vgpu_job, data));
+    job->kind = kind;
 }
 
 #endif

@@ -390,22 +390,22 @@ def execute_case(c):
     for i, p in enumerate(c.inputs):
         if p.role == "drop":  # gone whatever the driver answers
             out.append("    vgpu_calls_forget(calls, VGPU_KIND_%s, in[%d]);" % (p.kind.upper(), i))
-    out.append("    CUresult result = calls->ops->%s(%s);" % (c.name, ", ".join(args)))
+    out.append("    CUresult result_ = calls->ops->%s(%s);" % (c.name, ", ".join(args)))
     for i, p in enumerate(c.inputs):
         if p.role == "new":
-            out += ["    if (result == CUDA_SUCCESS)",
+            out += ["    if (result_ == CUDA_SUCCESS)",
                     "        vgpu_calls_name(calls, frame, VGPU_KIND_%s, in[%d], %s);" % (p.kind.upper(), i, p.name),
                     "    else",
                     "        vgpu_calls_forget(calls, VGPU_KIND_%s, in[%d]);" % (p.kind.upper(), i)]
     if c.outputs or c.fill:
-        out += ["    if (result != CUDA_SUCCESS)", "        return result;"]
+        out += ["    if (result_ != CUDA_SUCCESS)", "        return result_;"]
     for i, p in enumerate(c.outputs):
         value = ("vgpu_slot_of_float(%s)" if p.ctype == "f32" else
                  "(uint64_t)(int64_t)%s" if p.ctype in SIGNED32 else "(uint64_t)%s") % p.name
         out.append("    frame->out[%d] = %s;" % (i, value))
     if c.fill:
         out.append("    frame->fill_length = %s_length;" % c.fill.name)
-    out += ["    return %s;" % ("CUDA_SUCCESS" if c.outputs or c.fill else "result"), "}", ""]
+    out += ["    return %s;" % ("CUDA_SUCCESS" if c.outputs or c.fill else "result_"), "}", ""]
     return out
 
 

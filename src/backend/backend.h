@@ -76,6 +76,7 @@ struct vgpu_launch {
 };
 
 struct vgpu_backend;
+struct vgpu_driver;
 
 struct vgpu_backend_ops {
     const char *name; /* "software", "cuda" */
@@ -133,6 +134,11 @@ struct vgpu_backend_ops {
     /* Ends running kernels as soon as possible with LAUNCH_TIMEOUT (sticky). Callable from any
      * thread. */
     void (*interrupt)(struct vgpu_backend *b);
+
+    /* The driver of this session (backend/driver.h), for the CUDA driver calls: on the same GPU and
+     * the same quota, beside what the functions above made. It belongs to the backend and ends with
+     * it. The member or the answer NULL: this backend has none. */
+    struct vgpu_driver *(*driver)(struct vgpu_backend *b);
 };
 
 extern const struct vgpu_backend_ops vgpu_backend_software;

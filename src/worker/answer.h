@@ -26,8 +26,12 @@ struct vgpu_undo {
         VGPU_UNDO_ALLOC,    /* value: device address */
         VGPU_UNDO_MODULE,   /* value: module handle */
         VGPU_UNDO_DEFERRED, /* value: the CUresult that was reported, and must be again */
+        VGPU_UNDO_NAME, /* value: the name that a CUDA call made; what: its kind; other: serial */
+        VGPU_UNDO_CALL, /* value: the only slot of the CUDA call `what`, in context `other` */
     } kind;
     uint64_t value;
+    uint32_t what;
+    uint64_t other;
 };
 
 struct vgpu_answer {

@@ -19,6 +19,7 @@ enum data_rule {
     DATA_MODULE_LOAD,
     DATA_MODULE_UNLOAD,
     DATA_MODULE_NAME,
+    DATA_CALL, /* as the table of the CUDA calls says */
 };
 
 struct shape {
@@ -48,6 +49,16 @@ static const struct shape shapes[] = {
     {"MODULE_GLOBAL", VGPU_OP_MODULE_GLOBAL, 0, DATA_MODULE_NAME, false},
 };
 
+/* Fills *call and answers it for an opcode of the CUDA calls' table. */
+static const struct shape *shape_of_call(uint32_t opcode, struct shape *call)
+{
+    const struct vgpu_call_info *info = vgpu_call_info(opcode);
+    if (!info)
+        return NULL;
+    *call = (struct shape){info->name, opcode, 0, DATA_CALL, info->posted};
+    return call;
+}
+
 static const struct shape *shape_of(uint32_t opcode)
 {
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
@@ -59,7 +70,10 @@ static const struct shape *shape_of(uint32_t opcode)
 
 const char *vgpu_opcode_name(uint32_t opcode)
 {
+    struct shape call;
     const struct shape *shape = shape_of(opcode);
+    if (!shape)
+        shape = shape_of_call(opcode, &call);
     return shape ? shape->name : "opcode";
 }
 
@@ -105,6 +119,33 @@ static int check_copy(struct vgpu_call *call, struct vgpu_answer *answer)
     return 0;
 }
 
+/* P28, P31: the slots of a CUDA call and what follows them. */
+static int check_call(const struct shape *shape, struct vgpu_call *call, struct vgpu_answer *answer)
+{
+    const struct vgpu_call_info *info = vgpu_call_info(shape->opcode);
+    size_t slots = (size_t)info->in_count * 8;
+    struct vgpu_reader r = {call->data, call->data_length};
+    if (!vgpu_read_u64(&r, &call->context) || r.left < slots)
+        return INVALID(answer, "%s: %u data bytes after the session, at least %zu", shape->name,
+                       call->data_length, 8 + slots);
+    call->info = info;
+    call->slots = r.at;
+    call->data = r.at + slots;
+    call->data_length = (uint32_t)(r.left - slots);
+    if (info->payload == VGPU_PAYLOAD_NONE && call->data_length)
+        return INVALID(answer, "%s: %u bytes after its slots, takes none", shape->name,
+                       call->data_length);
+    if (info->payload == VGPU_PAYLOAD_TEXT &&
+        (!call->data_length || call->data_length > VGPU_CALL_TEXT_MAX ||
+         memchr(call->data, 0, call->data_length)))
+        return INVALID(answer, "%s: a text has 1 to %u bytes and no NUL", shape->name,
+                       VGPU_CALL_TEXT_MAX);
+    if (info->stage_slot >= 0 && vgpu_load_le64(call->slots + 8 * (size_t)info->stage_slot) &&
+        call->data_length)
+        return INVALID(answer, "%s: bytes both in a stage and in the data part", shape->name);
+    return 0;
+}
+
 /* The fixed fields after the session, and what the rest may be. */
 static int check_fields(const struct shape *shape, struct vgpu_call *call,
                         struct vgpu_answer *answer)
@@ -137,6 +178,8 @@ static int check_fields(const struct shape *shape, struct vgpu_call *call,
     case DATA_SESSION:
         whole = !r.left;
         break;
+    case DATA_CALL:
+        return check_call(shape, call, answer);
     default:
         return 0;
     }
@@ -177,7 +220,9 @@ static int decode_one(const uint8_t *bytes, size_t length, bool inner, struct vg
                       h.version, VGPU_PROTOCOL_VERSION);
     if (inner && h.opcode >= VGPU_OP_SESSION_FIRST)
         return INVALID(answer, "SESSION_REQUEST: opcode 0x%x names a session itself", h.opcode);
-    const struct shape *shape = shape_of(h.opcode);
+    struct shape of_call;
+    bool is_call = h.opcode >= VGPU_OP_CALL_FIRST && h.opcode <= VGPU_OP_CALL_LAST;
+    const struct shape *shape = is_call ? shape_of_call(h.opcode, &of_call) : shape_of(h.opcode);
     if (!shape)
         return REJECT(answer, VGPU_ERR_UNSUPPORTED, "opcode 0x%x is not known here", h.opcode);
 

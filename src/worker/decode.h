@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "vgpu/protocol.h"
+#include "vgpu_cuda_calls.h"
 #include "worker/answer.h"
 
 struct vgpu_call {
@@ -27,8 +28,14 @@ struct vgpu_call {
     uint64_t module;
     uint32_t first_param;
 
-    /* What follows the fields: the piece, the image, the name, the bytes. Points into the request.
-     */
+    /* The CUDA driver calls (P28); NULL for the others. `slots` are info->in_count little-endian
+     * u64s at any alignment, inside the request. */
+    const struct vgpu_call_info *info;
+    uint64_t context;
+    const uint8_t *slots;
+
+    /* What follows the fields or slots: the piece, the image, the name, the bytes. Points into the
+     * request. */
     const uint8_t *data;
     uint32_t data_length;
 };

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/wire.h"
+#include "worker/call_job.h"
 #include "worker/check.h"
 #include "worker/decode.h"
 #include "worker/finish.h"
@@ -20,11 +21,33 @@ void vgpu_dispatch_init(struct vgpu_dispatcher *d, struct vgpu_engine *engine,
     vgpu_session_init(&d->session, session_id);
     TAILQ_INIT(&d->room);
     d->staged_images = 0;
+    d->staged_bytes = 0;
+    TAILQ_INIT(&d->spare);
+    d->spare_count = 0;
 }
 
 void vgpu_dispatch_destroy(struct vgpu_dispatcher *d)
 {
+    struct vgpu_job *job;
+    while ((job = TAILQ_FIRST(&d->spare))) {
+        TAILQ_REMOVE(&d->spare, job, link);
+        vgpu_job_free(job);
+    }
     vgpu_session_destroy(&d->session);
+}
+
+struct vgpu_job *vgpu_dispatch_new_job(struct vgpu_dispatcher *d, enum vgpu_job_kind kind)
+{
+    struct vgpu_job *job = TAILQ_FIRST(&d->spare);
+    if (job) {
+        TAILQ_REMOVE(&d->spare, job, link);
+        d->spare_count--;
+    } else {
+        job = malloc(sizeof(*job));
+    }
+    if (job)
+        vgpu_job_init(job, kind);
+    return job;
 }
 
 /* One request on its way through submit. */
@@ -44,12 +67,11 @@ static void fail(struct submission *s, CUresult status, const char *why)
 /* A job of this kind, with its input from the data part. NULL: the answer says why. */
 static struct vgpu_job *make_job(struct submission *s, enum vgpu_job_kind kind)
 {
-    struct vgpu_job *job = calloc(1, sizeof(*job));
+    struct vgpu_job *job = vgpu_dispatch_new_job(s->d, kind);
     if (!job) {
         fail(s, CUDA_ERROR_OUT_OF_MEMORY, "the host has no memory");
         return NULL;
     }
-    job->kind = kind;
     job->named = s->call->named;
     job->async = job->early = s->call->async;
     /* The decoder bounded the data part by the request, the request is at most one mailbox; the
@@ -58,6 +80,7 @@ static struct vgpu_job *make_job(struct submission *s, enum vgpu_job_kind kind)
     if (length > VGPU_MAILBOX_BYTES)
         length = VGPU_MAILBOX_BYTES;
     memcpy(job->data, s->call->data, length);
+    job->data[length] = 0;
     job->data_length = length;
     s->job = job;
     return job;
@@ -263,6 +286,11 @@ static bool needs_engine(uint32_t opcode)
 static void submit_call(struct submission *s)
 {
     uint32_t opcode = s->call->opcode;
+    if (s->call->info && !vgpu_engine_has_driver(s->d->engine)) {
+        vgpu_answer_reject(s->answer, VGPU_ERR_UNSUPPORTED,
+                           "%s: this backend has no CUDA driver calls", s->call->info->name);
+        return;
+    }
     if (opcode == VGPU_OP_SESSION_OPEN || opcode == VGPU_OP_SESSION_CLOSE) {
         vgpu_answer_reject(s->answer, VGPU_ERR_UNSUPPORTED,
                            "%s: sessions begin and end with their worker, not in it",
@@ -282,6 +310,10 @@ static void submit_call(struct submission *s)
         vgpu_answer_reject(s->answer, VGPU_ERR_QUEUE_FULL,
                            "%s: %u requests of this session wait already", vgpu_opcode_name(opcode),
                            VGPU_ENGINE_JOBS_MAX);
+        return;
+    }
+    if (s->call->info) {
+        s->job = vgpu_call_job_make(s->d, s->call, s->answer);
         return;
     }
     switch (opcode) {

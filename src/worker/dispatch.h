@@ -27,13 +27,27 @@ struct vgpu_sink {
 /* A staged image is up to 64 MiB: so many may wait in MODULE_LOADs, besides those in stages. */
 #define VGPU_DISPATCH_STAGED_IMAGES VGPU_STAGE_COUNT
 
+/* What CUDA calls that are not done may hold of staged bytes: the last one may go over it. */
+#define VGPU_DISPATCH_STAGED_BYTES ((uint64_t)256 << 20)
+
 struct vgpu_dispatcher {
     struct vgpu_engine *engine;
     struct vgpu_device_info info;
     struct vgpu_session session;
     struct vgpu_job_list room; /* early jobs that wait for one of the 256 places, in order */
     unsigned staged_images;    /* held by MODULE_LOADs that are not done */
+    uint64_t staged_bytes;     /* held by CUDA calls that are not done */
+    /* Jobs that are done with. An allocator would give their pages back after each burst and have
+     * them faulted in for the next, which costs more than all the rest of a call. */
+    struct vgpu_job_list spare;
+    unsigned spare_count;
 };
+
+/* Spare jobs kept. */
+#define VGPU_DISPATCH_SPARE_JOBS VGPU_ENGINE_JOBS_MAX
+
+/* A job as vgpu_job_init makes it; NULL: no memory. release_job in finish.c takes it back. */
+struct vgpu_job *vgpu_dispatch_new_job(struct vgpu_dispatcher *d, enum vgpu_job_kind kind);
 
 /* The engine must outlive the dispatcher's use, and must be destroyed before its last jobs' owner
  * forgets them: destroy the engine first, then the dispatcher. */

@@ -22,8 +22,9 @@ struct vgpu_engine {
     pthread_cond_t ended_cond;
     struct vgpu_job_list queue, done;
     uint32_t queued;
-    uint32_t admitted; /* of the queue */
-    bool want_room;    /* an early job was refused admission */
+    uint32_t admitted;       /* of the queue */
+    uint64_t admitted_bytes; /* staged, in those */
+    bool want_room;          /* an early job was refused admission */
     bool stopping, ended;
 };
 
@@ -43,6 +44,7 @@ static void unqueue(struct vgpu_engine *e, struct vgpu_job *job)
     e->queued--;
     if (job->admitted) {
         e->admitted--;
+        e->admitted_bytes -= job->staged_bytes;
         if (e->want_room) {
             e->want_room = false;
             notify(e);
@@ -97,6 +99,7 @@ int vgpu_engine_create(const struct vgpu_backend_ops *ops, struct vgpu_backend *
     e->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (e->fd < 0) {
         int rc = -errno;
+        vgpu_executor_destroy(&e->executor);
         free(e);
         return rc;
     }
@@ -109,6 +112,7 @@ int vgpu_engine_create(const struct vgpu_backend_ops *ops, struct vgpu_backend *
         pthread_cond_destroy(&e->wake);
         pthread_mutex_destroy(&e->lock);
         close(e->fd);
+        vgpu_executor_destroy(&e->executor);
         free(e);
         return -rc;
     }
@@ -144,6 +148,7 @@ void vgpu_engine_destroy(struct vgpu_engine *e)
     pthread_join(e->thread, NULL);
     free_list(&e->queue);
     free_list(&e->done);
+    vgpu_executor_destroy(&e->executor);
     pthread_cond_destroy(&e->ended_cond);
     pthread_cond_destroy(&e->wake);
     pthread_mutex_destroy(&e->lock);
@@ -177,7 +182,10 @@ void vgpu_engine_push(struct vgpu_engine *e, struct vgpu_job *job)
     TAILQ_INSERT_TAIL(&e->queue, job, link);
     job->queued = true;
     e->queued++;
-    pthread_cond_signal(&e->wake);
+    /* Without the lease the thread could only go back to sleep; the GRANT wakes it. */
+    enum vgpu_gate gate = vgpu_lease_gate(e->lease);
+    if (gate != VGPU_GATE_CLOSED && gate != VGPU_GATE_RETURNED)
+        pthread_cond_signal(&e->wake);
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -195,9 +203,12 @@ bool vgpu_engine_admit(struct vgpu_engine *e, struct vgpu_job *job)
 {
     pthread_mutex_lock(&e->lock);
     bool yes = !job->queued;
-    if (!yes && e->admitted < VGPU_ENGINE_EARLY_MAX) {
+    bool fits =
+        !e->admitted_bytes || e->admitted_bytes + job->staged_bytes <= VGPU_ENGINE_EARLY_BYTES;
+    if (!yes && e->admitted < VGPU_ENGINE_EARLY_MAX && fits) {
         job->admitted = true;
         e->admitted++;
+        e->admitted_bytes += job->staged_bytes;
         yes = true;
     }
     if (!yes)
@@ -236,6 +247,11 @@ CUresult vgpu_engine_sticky(const struct vgpu_engine *e)
 uint64_t vgpu_engine_free_bytes(const struct vgpu_engine *e)
 {
     return atomic_load_explicit(&e->executor.free_bytes, memory_order_relaxed);
+}
+
+bool vgpu_engine_has_driver(const struct vgpu_engine *e)
+{
+    return e->executor.calls.ops != NULL; /* never changes */
 }
 
 const char *vgpu_engine_backend_name(const struct vgpu_engine *e)

@@ -14,8 +14,10 @@
 #include "worker/job.h"
 #include "worker/lease.h"
 
-#define VGPU_ENGINE_EARLY_MAX 256u /* answered jobs that may wait (P19) */
-#define VGPU_ENGINE_JOBS_MAX  512u /* jobs of every kind that may wait */
+#define VGPU_ENGINE_EARLY_MAX   256u /* answered jobs that may wait (P19) */
+#define VGPU_ENGINE_JOBS_MAX    512u /* jobs of every kind that may wait */
+/* Staged bytes of answered jobs that may wait: a job that goes over it is admitted alone. */
+#define VGPU_ENGINE_EARLY_BYTES ((uint64_t)128 << 20)
 
 struct vgpu_engine;
 
@@ -58,6 +60,9 @@ void vgpu_engine_wake(struct vgpu_engine *e);
 /* The sticky error (0: none), and free device memory as of the last job that changed it. */
 CUresult vgpu_engine_sticky(const struct vgpu_engine *e);
 uint64_t vgpu_engine_free_bytes(const struct vgpu_engine *e);
+
+/* Whether VGPU_JOB_CALL may be pushed. */
+bool vgpu_engine_has_driver(const struct vgpu_engine *e);
 
 const char *vgpu_engine_backend_name(const struct vgpu_engine *e);
 

@@ -50,7 +50,13 @@ void vgpu_executor_init(struct vgpu_executor *x, const struct vgpu_backend_ops *
     x->in_flight = false;
     atomic_init(&x->sticky, CUDA_SUCCESS);
     atomic_init(&x->free_bytes, 0);
+    vgpu_calls_init(&x->calls, ops->driver ? ops->driver(backend) : NULL);
     publish_free(x);
+}
+
+void vgpu_executor_destroy(struct vgpu_executor *x)
+{
+    vgpu_calls_destroy(&x->calls);
 }
 
 static CUresult synchronize(struct vgpu_executor *x)
@@ -132,6 +138,59 @@ static CUresult find_global(struct vgpu_executor *x, struct vgpu_job *job)
     return status;
 }
 
+/* Whether a call may have changed what device memory is free. */
+static bool moves_memory(const struct vgpu_call_info *info)
+{
+    switch (info->opcode) {
+    case VGPU_CALL_CONTEXT_DESTROY:
+    case VGPU_CALL_MODULE_LOAD:
+    case VGPU_CALL_MODULE_UNLOAD:
+    case VGPU_CALL_MEMORY_ALLOC:
+    case VGPU_CALL_MEMORY_FREE:
+    case VGPU_CALL_MEMORY_ALLOC_ASYNC:
+    case VGPU_CALL_MEMORY_FREE_ASYNC:
+    case VGPU_CALL_POOL_DESTROY:
+    case VGPU_CALL_POOL_TRIM:
+    case VGPU_CALL_ARRAY_CREATE:
+    case VGPU_CALL_ARRAY_DESTROY:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static CUresult run_call(struct vgpu_executor *x, struct vgpu_job *job)
+{
+    const struct vgpu_call_info *info = job->info;
+    if (info->reports && x->deferred != CUDA_SUCCESS)
+        return report_deferred(x, job);
+    size_t in_bytes = (size_t)info->in_count * 8, out_bytes = (size_t)info->out_count * 8;
+    struct vgpu_call_frame frame = {
+        .info = info,
+        .in = (const uint64_t *)(const void *)job->data,
+        .payload = job->blob.bytes ? job->blob.bytes : job->data + in_bytes,
+        .payload_length = job->blob.bytes ? job->blob.size : job->data_length - in_bytes,
+        .out = (uint64_t *)(void *)job->answer,
+        .fill = job->answer + out_bytes,
+        .text = (char *)job->answer,
+        .text_size = VGPU_ANSWER_DATA_BYTES,
+    };
+    CUresult status = vgpu_calls_run(&x->calls, job->context, &frame);
+    /* A stage can be 64 MiB: it goes now, not when somebody fetches the answer. */
+    vgpu_blob_free(&job->blob);
+    if (status == CUDA_SUCCESS) {
+        job->answer_length = (uint32_t)out_bytes + frame.fill_length;
+        job->made_kind = frame.made_kind;
+        job->made_name = frame.made_name;
+        job->made_serial = frame.made_serial;
+    } else {
+        job->answer_length = (uint32_t)strnlen(frame.text, frame.text_size);
+    }
+    if (moves_memory(info))
+        publish_free(x);
+    return status;
+}
+
 static CUresult run(struct vgpu_executor *x, struct vgpu_job *job)
 {
     const struct vgpu_backend_ops *ops = x->ops;
@@ -175,6 +234,12 @@ static CUresult run(struct vgpu_executor *x, struct vgpu_job *job)
         if (x->deferred == CUDA_SUCCESS)
             x->deferred = job->deferred_reported;
         return CUDA_SUCCESS;
+    case VGPU_JOB_CALL:
+        return run_call(x, job);
+    case VGPU_JOB_CALL_UNDO:
+        vgpu_calls_undo(&x->calls, job->made_kind, job->made_name, job->made_serial);
+        status = CUDA_SUCCESS;
+        break;
     }
     publish_free(x);
     return status;
@@ -201,4 +266,11 @@ void vgpu_execute_drain(struct vgpu_executor *x)
 {
     if (x->in_flight)
         (void)synchronize(x);
+    if (!x->calls.ops || atomic_load_explicit(&x->sticky, memory_order_relaxed))
+        return;
+    CUresult status = vgpu_calls_drain(&x->calls);
+    if (is_sticky(status))
+        set_sticky(x, status);
+    else if (status != CUDA_SUCCESS && x->deferred == CUDA_SUCCESS)
+        x->deferred = status;
 }

@@ -12,11 +12,13 @@
 #include <stdint.h>
 
 #include "backend/backend.h"
+#include "worker/calls.h"
 #include "worker/job.h"
 
 struct vgpu_executor {
     const struct vgpu_backend_ops *ops;
     struct vgpu_backend *backend;
+    struct vgpu_calls calls;
     CUresult deferred; /* the first that was not reported yet; 0: none */
     bool in_flight;    /* launches that no synchronize has waited for */
 
@@ -27,6 +29,9 @@ struct vgpu_executor {
 /* Before there is an engine thread. The backend stays the caller's. */
 void vgpu_executor_init(struct vgpu_executor *x, const struct vgpu_backend_ops *ops,
                         struct vgpu_backend *backend);
+
+/* After the engine thread; the backend is not called. */
+void vgpu_executor_destroy(struct vgpu_executor *x);
 
 /* Runs the job; sets its status and output. */
 void vgpu_execute(struct vgpu_executor *x, struct vgpu_job *job);

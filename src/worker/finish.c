@@ -10,6 +10,7 @@
 
 #include "common/log.h"
 #include "common/names.h"
+#include "worker/call_job.h"
 #include "worker/dispatch.h"
 #include "worker/reader.h"
 
@@ -27,32 +28,33 @@ void vgpu_answer_early(struct vgpu_answer *a, const struct vgpu_job *job)
 }
 
 /* Has the engine take something back; the job is the dispatcher's own, nobody waits for it. */
-static void push_undo(struct vgpu_dispatcher *d, const struct vgpu_job *undo)
+static void push_undo(struct vgpu_dispatcher *d, struct vgpu_job *job)
 {
-    struct vgpu_job *job = calloc(1, sizeof(*job));
-    if (!job) {
-        vgpu_log(VGPU_LOG_WARN, "undo-lost", "reason=\"no memory\" kind=%d", (int)undo->kind);
-        return;
-    }
-    job->kind = undo->kind;
-    job->address = undo->address;
-    job->module = undo->module;
-    job->deferred_reported = undo->deferred_reported;
-    vgpu_engine_push(d->engine, job);
+    if (job)
+        vgpu_engine_push(d->engine, job);
+    else
+        vgpu_log(VGPU_LOG_WARN, "undo-lost", "reason=\"no memory\"");
 }
 
 static void unload(struct vgpu_dispatcher *d, struct vgpu_backend_module *module)
 {
-    push_undo(d, &(struct vgpu_job){.kind = VGPU_JOB_MODULE_UNLOAD, .module = module});
+    struct vgpu_job *job = vgpu_dispatch_new_job(d, VGPU_JOB_MODULE_UNLOAD);
+    if (job)
+        job->module = module;
+    push_undo(d, job);
 }
 
 void vgpu_dispatch_undo(struct vgpu_dispatcher *d, const struct vgpu_undo *undo)
 {
+    struct vgpu_job *job;
     switch (undo->kind) {
     case VGPU_UNDO_NOTHING:
         return;
     case VGPU_UNDO_ALLOC:
-        push_undo(d, &(struct vgpu_job){.kind = VGPU_JOB_FREE, .address = undo->value});
+        job = vgpu_dispatch_new_job(d, VGPU_JOB_FREE);
+        if (job)
+            job->address = undo->value;
+        push_undo(d, job);
         return;
     case VGPU_UNDO_MODULE: {
         struct vgpu_backend_module *module = vgpu_session_remove_module(&d->session, undo->value);
@@ -61,8 +63,14 @@ void vgpu_dispatch_undo(struct vgpu_dispatcher *d, const struct vgpu_undo *undo)
         return;
     }
     case VGPU_UNDO_DEFERRED:
-        push_undo(d, &(struct vgpu_job){.kind = VGPU_JOB_RESTORE_ERROR,
-                                        .deferred_reported = (CUresult)undo->value});
+        job = vgpu_dispatch_new_job(d, VGPU_JOB_RESTORE_ERROR);
+        if (job)
+            job->deferred_reported = (CUresult)undo->value;
+        push_undo(d, job);
+        return;
+    case VGPU_UNDO_NAME:
+    case VGPU_UNDO_CALL:
+        push_undo(d, vgpu_call_job_undo(d, undo));
         return;
     }
 }
@@ -74,7 +82,7 @@ static void answer_failure(struct vgpu_dispatcher *d, const struct vgpu_job *job
     if (job->deferred_reported != CUDA_SUCCESS) {
         vgpu_answer_fail(a, job->named, job->status, "an earlier request failed: %s",
                          vgpu_curesult_text((uint32_t)job->status));
-        a->undo = (struct vgpu_undo){VGPU_UNDO_DEFERRED, (uint64_t)job->status};
+        a->undo = (struct vgpu_undo){.kind = VGPU_UNDO_DEFERRED, .value = (uint64_t)job->status};
         return;
     }
     if (vgpu_engine_sticky(d->engine) == job->status) {
@@ -103,6 +111,9 @@ static void answer_failure(struct vgpu_dispatcher *d, const struct vgpu_job *job
             (unsigned long long)job->size, (unsigned long long)job->source,
             (unsigned long long)job->address, refused ? "not inside one allocation" : text);
         return;
+    case VGPU_JOB_CALL:
+        vgpu_call_job_answer_failure(job, a);
+        return;
     default:
         vgpu_answer_fail(a, job->named, job->status, "%.*s", (int)job->data_length,
                          (const char *)job->data);
@@ -122,7 +133,7 @@ static void finish_module_load(struct vgpu_dispatcher *d, const struct vgpu_job 
     }
     vgpu_words_put_u64(&a->results[VGPU_MODULE_LOAD_RESULT_MODULE_LO], handle);
     a->result_count = VGPU_MODULE_LOAD_RESULT_COUNT;
-    a->undo = (struct vgpu_undo){VGPU_UNDO_MODULE, handle};
+    a->undo = (struct vgpu_undo){.kind = VGPU_UNDO_MODULE, .value = handle};
 }
 
 static void finish_module_kernel(struct vgpu_dispatcher *d, const struct vgpu_job *job,
@@ -161,7 +172,7 @@ static void answer_success(struct vgpu_dispatcher *d, const struct vgpu_job *job
     case VGPU_JOB_ALLOC:
         vgpu_words_put_u64(&a->results[VGPU_ALLOC_RESULT_ADDRESS_LO], job->address);
         a->result_count = VGPU_ALLOC_RESULT_COUNT;
-        a->undo = (struct vgpu_undo){VGPU_UNDO_ALLOC, job->address};
+        a->undo = (struct vgpu_undo){.kind = VGPU_UNDO_ALLOC, .value = job->address};
         return;
     case VGPU_JOB_DTOH:
         memcpy(a->data, job->data, job->data_length);
@@ -177,6 +188,9 @@ static void answer_success(struct vgpu_dispatcher *d, const struct vgpu_job *job
         vgpu_words_put_u64(&a->results[VGPU_MODULE_GLOBAL_RESULT_ADDRESS_LO], job->address);
         vgpu_words_put_u64(&a->results[VGPU_MODULE_GLOBAL_RESULT_SIZE_LO], job->size);
         a->result_count = VGPU_MODULE_GLOBAL_RESULT_COUNT;
+        return;
+    case VGPU_JOB_CALL:
+        vgpu_call_job_answer(job, a);
         return;
     default:
         return;
@@ -206,7 +220,14 @@ static void finish(struct vgpu_dispatcher *d, struct vgpu_job *job)
 static void release_job(struct vgpu_dispatcher *d, struct vgpu_job *job)
 {
     d->staged_images -= job->staged;
-    vgpu_job_free(job);
+    d->staged_bytes -= job->staged_bytes;
+    vgpu_blob_free(&job->blob);
+    if (d->spare_count >= VGPU_DISPATCH_SPARE_JOBS) {
+        vgpu_job_free(job);
+        return;
+    }
+    TAILQ_INSERT_HEAD(&d->spare, job, link);
+    d->spare_count++;
 }
 
 static void leave_room(struct vgpu_dispatcher *d, struct vgpu_job *job)

@@ -8,11 +8,15 @@
 #define VGPU_WORKER_JOB_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/queue.h>
 
 #include "backend/backend.h"
 #include "vgpu/protocol.h"
+#include "vgpu_cuda_calls.h"
+#include "worker/answer.h"
 #include "worker/blob.h"
 
 enum vgpu_job_kind {
@@ -28,6 +32,8 @@ enum vgpu_job_kind {
     VGPU_JOB_MODULE_KERNEL,
     VGPU_JOB_MODULE_GLOBAL,
     VGPU_JOB_RESTORE_ERROR, /* a reported deferred error that reached nobody */
+    VGPU_JOB_CALL,          /* a CUDA driver call */
+    VGPU_JOB_CALL_UNDO,     /* what a call made under a name that nobody wants */
 };
 
 /* What a kernel is, as far as a launch has to be checked against it; a copy, so that the session
@@ -54,6 +60,7 @@ struct vgpu_job {
     bool named;                 /* the request named its session (P8) */
     bool async;                 /* answered bare (P10) */
     bool staged;                /* holds a stage's image */
+    uint64_t staged_bytes;      /* CALL: what its stage held, for the bounds on all of them */
     bool dropped;               /* nobody wants the answer: undo at the end */
     bool waits_for_room;        /* in the list of early jobs that wait to be admitted */
     TAILQ_ENTRY(vgpu_job) room; /* ... which is this */
@@ -70,7 +77,15 @@ struct vgpu_job {
     uint64_t address, source;           /* FREE; copies: destination, source */
     uint64_t size;                      /* ALLOC, copies */
     uint32_t first_param;               /* MODULE_KERNEL */
-    struct vgpu_blob blob;              /* MODULE_LOAD: the image; LAUNCH: staged arguments */
+    struct vgpu_blob blob; /* MODULE_LOAD: the image; LAUNCH, CALL: what a stage held */
+
+    /* CALL. The slots stand at the beginning of data, in host order, what follows them behind. Its
+     * answer, or the text of its failure, is in `answer`. */
+    const struct vgpu_call_info *info;
+    uint64_t context;
+    /* CALL: out, what it made. CALL_UNDO: in. */
+    enum vgpu_kind made_kind;
+    uint64_t made_name, made_serial;
 
     /* Output. status is set when the job comes back. */
     CUresult status;
@@ -81,7 +96,17 @@ struct vgpu_job {
     /* In: name (with NUL), bytes to the device, inline arguments, an image. Out: bytes to the
      * host, parameter layouts, a text for a person when status is not 0. */
     uint32_t data_length;
-    uint8_t data[VGPU_MAILBOX_BYTES + 8];
+    uint32_t answer_length;
+    /* What is not used of the two is not written either: a job costs what its request does. */
+    _Alignas(8) uint8_t data[VGPU_MAILBOX_BYTES + 8];
+    _Alignas(8) uint8_t answer[VGPU_ANSWER_DATA_BYTES + 8]; /* CALL */
 };
+
+/* Makes a job that is all zero but for `data` and `answer`, which stay as they are. */
+static inline void vgpu_job_init(struct vgpu_job *job, enum vgpu_job_kind kind)
+{
+    memset(job, 0, offsetof(struct vgpu_job, data));
+    job->kind = kind;
+}
 
 #endif

@@ -2,6 +2,7 @@
 /* The mailbox transport; see mailbox.h. */
 #include "worker/mailbox.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -150,12 +151,14 @@ void vgpu_mailbox_request(struct vgpu_mailbox *m, uint64_t seq, uint32_t request
     }
     uint64_t now = now_ns(m);
     struct vgpu_answer answer;
-    e = calloc(1, sizeof(*e));
+    e = malloc(sizeof(*e));
     if (!e) {
         vgpu_answer_reject(&answer, VGPU_ERR_QUEUE_FULL, "the host has no memory");
         respond(m, seq, &answer, now);
         return;
     }
+    memset(e, 0,
+           offsetof(struct vgpu_mailbox_entry, request)); /* the buffers are filled before use */
     e->seq = seq;
     e->request_id = request_id;
     e->waiting = true;

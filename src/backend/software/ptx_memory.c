@@ -285,6 +285,28 @@ uint8_t *vgpu_ptx_memory_range(const struct ptx_memory *m, uint64_t address, uin
     return r->host + (address - r->base);
 }
 
+const struct ptx_region *vgpu_ptx_memory_from(const struct ptx_memory *m, uint64_t address)
+{
+    size_t c = 0;
+    uint32_t i = 0;
+    if (locate(m, address, &c, &i) && m->pieces[c]->region[i].base < address)
+        i++;
+    if (c < m->piece_count && i == m->pieces[c]->count) {
+        c++;
+        i = 0;
+    }
+    return c < m->piece_count ? &m->pieces[c]->region[i] : NULL;
+}
+
+void vgpu_ptx_memory_set_owner(struct ptx_memory *m, uint64_t address, void *owner)
+{
+    size_t c;
+    uint32_t i;
+    struct ptx_region *r = exactly(m, address, &c, &i);
+    if (r)
+        r->owner = owner;
+}
+
 void vgpu_ptx_memory_set_read_only(struct ptx_memory *m, uint64_t address)
 {
     size_t c;

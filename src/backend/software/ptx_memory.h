@@ -29,6 +29,7 @@ struct ptx_region {
     bool read_only; /* to kernels */
     bool internal;  /* a module's variable: not for mem_free */
     bool mapped;    /* mmap, not calloc */
+    void *owner;    /* set_owner; NULL at first */
 };
 
 /*
@@ -65,6 +66,10 @@ CUresult vgpu_ptx_memory_release(struct ptx_memory *m, uint64_t address, bool in
 const struct ptx_region *vgpu_ptx_memory_find(const struct ptx_memory *m, uint64_t address);
 /* Host bytes of [address, address + size), or NULL unless all of it lies in one allocation. */
 uint8_t *vgpu_ptx_memory_range(const struct ptx_memory *m, uint64_t address, uint64_t size_bytes);
+/* The first allocation that begins at `address` or behind it, or NULL. */
+const struct ptx_region *vgpu_ptx_memory_from(const struct ptx_memory *m, uint64_t address);
+/* Both: of the allocation that begins exactly there. */
+void vgpu_ptx_memory_set_owner(struct ptx_memory *m, uint64_t address, void *owner);
 void vgpu_ptx_memory_set_read_only(struct ptx_memory *m, uint64_t address);
 
 #endif

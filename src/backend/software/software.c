@@ -31,6 +31,7 @@ struct vgpu_backend {
     struct ptx_budget budget;
     struct ptx_module *modules;
     struct ptx_pool *pool;
+    struct vgpu_driver *driver; /* NULL: nobody asked yet */
     const ptx_exec_fn *handlers;
     unsigned threads;
     uint64_t launches;
@@ -109,6 +110,7 @@ static void sw_close(struct vgpu_backend *b)
 {
     if (!b)
         return;
+    vgpu_software_driver_destroy(b->driver);
     vgpu_ptx_pool_destroy(b->pool);
     while (b->modules) {
         struct ptx_module *m = b->modules;
@@ -162,7 +164,12 @@ static CUresult sw_mem_alloc(struct vgpu_backend *b, uint64_t size_bytes, uint64
 
 static CUresult sw_mem_free(struct vgpu_backend *b, uint64_t address)
 {
-    return b->sticky ? b->sticky : vgpu_ptx_memory_release(&b->memory, address, false);
+    if (b->sticky)
+        return b->sticky;
+    const struct ptx_region *r = vgpu_ptx_memory_find(&b->memory, address);
+    if (r && r->owner)
+        return CUDA_ERROR_INVALID_VALUE; /* the driver's */
+    return vgpu_ptx_memory_release(&b->memory, address, false);
 }
 
 static CUresult sw_mem_info(struct vgpu_backend *b, uint64_t *free_bytes, uint64_t *total_bytes)
@@ -430,6 +437,13 @@ static void sw_interrupt(struct vgpu_backend *b)
                                 __ATOMIC_RELAXED);
 }
 
+struct vgpu_driver *vgpu_software_driver(struct vgpu_backend *b)
+{
+    if (!b->driver)
+        b->driver = vgpu_software_driver_create(b, &b->memory);
+    return b->driver;
+}
+
 const struct vgpu_backend_ops vgpu_backend_software = {
     .name = "software",
     .open = sw_open,
@@ -449,4 +463,5 @@ const struct vgpu_backend_ops vgpu_backend_software = {
     .launch = sw_launch,
     .synchronize = sw_synchronize,
     .interrupt = sw_interrupt,
+    .driver = vgpu_software_driver,
 };

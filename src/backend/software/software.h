@@ -19,4 +19,13 @@ const char *vgpu_software_last_error(struct vgpu_backend *b);
  */
 CUresult vgpu_software_set_level(struct vgpu_backend *b, const char *level);
 
+/* The driver of the session (backend/driver.h), made when first asked for; NULL: no host memory. It
+ * ends with the backend. */
+struct vgpu_driver *vgpu_software_driver(struct vgpu_backend *b);
+
+/* Between software.c and driver.c. */
+struct ptx_memory;
+struct vgpu_driver *vgpu_software_driver_create(struct vgpu_backend *b, struct ptx_memory *memory);
+void vgpu_software_driver_destroy(struct vgpu_driver *driver);
+
 #endif

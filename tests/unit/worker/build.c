@@ -217,6 +217,20 @@ struct request req_module_global(uint64_t session, uint64_t module, const char *
     return module_name(0x2023, session, module, 0, name);
 }
 
+struct request req_call(uint64_t session, uint32_t opcode, uint64_t context, const uint64_t *slots,
+                        uint32_t count, const void *rest, uint32_t length)
+{
+    uint8_t data[1900];
+    uint32_t head = 8 + 8 * count;
+    assert_true(head + length <= sizeof(data));
+    put64(data, context);
+    for (uint32_t i = 0; i < count; i++)
+        put64(data + 8 + 8 * i, slots[i]);
+    if (length)
+        memcpy(data + head, rest, length);
+    return req_session(opcode, session, data, head + length);
+}
+
 void parse_response(uint64_t seq, uint32_t error, const uint8_t *bytes, uint32_t length,
                     struct response *out)
 {

@@ -54,6 +54,10 @@ struct request req_module_kernel(uint64_t session, uint64_t module, uint32_t fir
                                  const char *name);
 struct request req_module_global(uint64_t session, uint64_t module, const char *name);
 
+/* A CUDA driver call (P28): the context's name, the slots, and what follows them. */
+struct request req_call(uint64_t session, uint32_t opcode, uint64_t context, const uint64_t *slots,
+                        uint32_t count, const void *rest, uint32_t length);
+
 /* The same request with ASYNC set. */
 struct request async(struct request r);
 

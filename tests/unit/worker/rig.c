@@ -27,18 +27,21 @@ static bool gate_is_open(void *context)
     return gate != VGPU_GATE_CLOSED && gate != VGPU_GATE_RETURNED;
 }
 
-static int setup(void **state, uint64_t session)
+int rig_setup_on(void **state, const struct vgpu_backend_ops *ops, struct vgpu_backend *backend,
+                 uint64_t session)
 {
     struct rig *r = calloc(1, sizeof(*r));
-    char why[100];
     struct vgpu_device_info info;
-    if (!r || fake_ops.open(&(struct vgpu_backend_config){0}, &r->backend, why, sizeof(why)))
+    if (!r)
         return -1;
-    fake_set_hook(r->backend, gate_is_open, r);
+    r->ops = ops;
+    r->backend = backend;
+    if (ops == &fake_ops)
+        fake_set_hook(r->backend, gate_is_open, r);
     vgpu_lease_init(&r->lease);
     vgpu_lease_grant(&r->lease, 1);
-    fake_ops.device_info(r->backend, &info);
-    if (vgpu_engine_create(&fake_ops, r->backend, &r->lease, &r->engine))
+    ops->device_info(r->backend, &info);
+    if (vgpu_engine_create(ops, r->backend, &r->lease, &r->engine))
         return -1;
     vgpu_dispatch_init(&r->dispatcher, r->engine, &info, session);
     vgpu_mailbox_init(&r->mailbox, &(struct vgpu_mailbox_config){.dispatcher = &r->dispatcher,
@@ -48,6 +51,15 @@ static int setup(void **state, uint64_t session)
     r->now_ns = 1000000000;
     *state = r;
     return 0;
+}
+
+static int setup(void **state, uint64_t session)
+{
+    struct vgpu_backend *backend;
+    char why[100];
+    if (fake_ops.open(&(struct vgpu_backend_config){0}, &backend, why, sizeof(why)))
+        return -1;
+    return rig_setup_on(state, &fake_ops, backend, session);
 }
 
 int rig_setup(void **state)
@@ -66,10 +78,10 @@ int rig_teardown(void **state)
     vgpu_engine_destroy(r->engine);
     vgpu_mailbox_destroy(&r->mailbox);
     vgpu_dispatch_destroy(&r->dispatcher);
-    int rc = fake_violations(r->backend) ? -1 : 0;
+    int rc = r->ops == &fake_ops && fake_violations(r->backend) ? -1 : 0;
     if (rc)
         print_error("the backend was entered when it might not\n");
-    fake_ops.close(r->backend);
+    r->ops->close(r->backend);
     free(r);
     return rc;
 }
@@ -109,6 +121,11 @@ const struct response *rig_wait(struct rig *r, uint64_t seq)
 const struct response *rig_call(struct rig *r, struct request request)
 {
     return rig_wait(r, rig_submit(r, &request));
+}
+
+void rig_forget(struct rig *r)
+{
+    r->count = 0;
 }
 
 struct settle_sink {

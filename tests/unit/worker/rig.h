@@ -17,6 +17,7 @@
 #define RIG_RESPONSES 4096
 
 struct rig {
+    const struct vgpu_backend_ops *ops;
     struct vgpu_backend *backend;
     struct vgpu_lease lease;
     struct vgpu_engine *engine;
@@ -33,6 +34,9 @@ struct rig {
 int rig_setup(void **state);         /* session 0 */
 int rig_setup_session(void **state); /* session RIG_SESSION */
 int rig_teardown(void **state);
+/* The same on another backend, open; teardown closes it. */
+int rig_setup_on(void **state, const struct vgpu_backend_ops *ops, struct vgpu_backend *backend,
+                 uint64_t session);
 #define RIG_SESSION 0x1122334455667788ull
 
 /* Hands a request in; answers its seq. */
@@ -45,6 +49,9 @@ const struct response *rig_response(struct rig *r, uint64_t seq);
 const struct response *rig_wait(struct rig *r, uint64_t seq);
 /* Submits and waits. */
 const struct response *rig_call(struct rig *r, struct request request);
+
+/* Forgets the responses that came, so that more fit. */
+void rig_forget(struct rig *r);
 
 /* Waits until the engine has done all it has. Not while something is held. */
 void rig_settle(struct rig *r);

@@ -107,7 +107,7 @@ static void p2_version(void **state)
 
 static void p3_opcode(void **state)
 {
-    static const uint32_t opcodes[] = {7,      8,       0x0FFF,     0x1000,     0x1001, 0x1FFF,
+    static const uint32_t opcodes[] = {7,      8,       0x0FFF,     0x100A,     0x101F, 0x1FFF,
                                        0x2003, 0x200F,  0x2012,     0x2021 + 3, 0x20FF, 0x2100,
                                        0x3000, 0x10000, 0x7FFFFFFF, 0xFFFFFFFF};
     (void)state;

@@ -129,24 +129,22 @@ static int change_identity(const struct vgpu_identity *identity, const char **wh
     return 0;
 }
 
-static int limit(enum vgpu_profile profile, uint64_t host_memory_bytes, const char **what)
+static int limit(struct vgpu_confinement *c, const char **what)
 {
     /* RLIMIT_NPROC is left alone: it counts all of the tenant's workers together, and a backend may
      * start threads later. */
+    const rlim_t most = max_descriptors[c->profile];
+    struct rlimit few = {most, most};
     *what = "limiting descriptors";
-    struct rlimit few = {max_descriptors[profile], max_descriptors[profile]};
     if (setrlimit(RLIMIT_NOFILE, &few))
         return -errno;
-#ifndef SANITIZED
-    /* Not RLIMIT_AS: that counts address space the C library reserves for each thread. */
-    *what = "limiting memory";
-    struct rlimit data = {host_memory_bytes, host_memory_bytes};
-    if (host_memory_bytes && setrlimit(RLIMIT_DATA, &data))
-        return -errno;
-#else
-    (void)host_memory_bytes;
+#ifdef SANITIZED
+    c->host_memory_bytes = 0;
 #endif
-    return 0;
+    /* Not RLIMIT_AS: that counts address space the C library reserves for each thread. */
+    struct rlimit data = {c->host_memory_bytes, c->host_memory_bytes};
+    *what = "limiting memory";
+    return c->host_memory_bytes && setrlimit(RLIMIT_DATA, &data) ? -errno : 0;
 }
 
 int vgpu_confine(struct vgpu_confinement *c, const char **what)
@@ -157,7 +155,7 @@ int vgpu_confine(struct vgpu_confinement *c, const char **what)
     *what = "forbidding core dumps";
     if ((rc = forbid_dumps())) /* again: a change of uid resets it */
         return rc;
-    if ((rc = limit(c->profile, c->host_memory_bytes, what)))
+    if ((rc = limit(c, what)))
         return rc;
     /* A worker that has been taken over need not mind that its socket closes. After the change of
      * uid, which resets this too; a parent that is gone by now has closed the socket. */

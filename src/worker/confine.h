@@ -29,7 +29,7 @@ struct vgpu_confinement {
     enum vgpu_profile profile;
     struct vgpu_identity identity;
     /* Most host memory that is private and writable, in bytes; 0: no limit (a GPU driver reserves
-     * far more than it uses). A build with ASan or TSan, which do so too, sets none. */
+     * far more than it uses). A build with ASan or TSan, which do so too, makes it 0. */
     uint64_t host_memory_bytes;
 
     /* What is in force, filled in as it comes about. */

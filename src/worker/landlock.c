@@ -30,6 +30,7 @@
 #define WRITE_FILE ((uint64_t)1 << 1)
 #define READ_FILE  ((uint64_t)1 << 2)
 #define READ_DIR   ((uint64_t)1 << 3)
+#define TRUNCATE   ((uint64_t)1 << 14)
 #define IOCTL_DEV  ((uint64_t)1 << 15)
 #define OF_A_DIR   (((uint64_t)1 << 14) - ((uint64_t)1 << 3)) /* rights that only a directory has */
 
@@ -130,6 +131,10 @@ static int allow_cuda(int ruleset, uint64_t handled)
     int rc = allow(ruleset, handled, "/dev/null", READ_FILE | WRITE_FILE);
     for (size_t i = 0; !rc && i < sizeof(read_only) / sizeof(read_only[0]); i++)
         rc = allow(ruleset, handled, read_only[i], READ_FILE | READ_DIR);
+    /* The driver gives up when it cannot name its threads, which it does through a file. */
+    if (!rc)
+        rc = allow(ruleset, handled, "/proc/self/task",
+                   READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE);
     return rc ? rc : allow_devices(ruleset, handled);
 }
 

@@ -314,6 +314,26 @@ class Confinement(unittest.TestCase):
             for fd in stray:
                 os.close(fd)
 
+    def test_w8_system_calls_and_memory(self):
+        """What is in force in the program itself; what that forbids is in test_confine.c."""
+        with Worker(args=["--log-level", "debug", "--memory", "64M", "--threads", "2"], stderr=subprocess.PIPE) as worker:
+            pid = worker.process.pid
+            said = {}
+            while said.get("event") != "confined":  # comes before READY
+                line = worker.process.stderr.readline().decode()
+                self.assertTrue(line)
+                said = dict(field.split("=", 1) for field in line.split() if "=" in field)
+            bound = int(said["memory_limit_bytes"])
+            self.assertTrue(said["landlock_abi"].isdigit(), said)
+            filtered = "2" if said["seccomp"] == "yes" else "0"
+            for task in os.listdir("/proc/%d/task" % pid):
+                with open("/proc/%d/task/%s/status" % (pid, task)) as f:
+                    self.assertIn("Seccomp:\t" + filtered, f.read())
+            if bound:  # not in a build with a sanitizer
+                self.assertEqual(resource.prlimit(pid, resource.RLIMIT_DATA), (bound, bound))
+                self.assertGreater(bound, 64 << 20)
+            Compute().add_vectors(worker, 1000)
+
     def test_w8_standard_descriptors_that_are_missing(self):
         def close_them():
             for fd in range(3):

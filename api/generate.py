@@ -165,6 +165,7 @@ def guest_h(calls):
             "    const char *name; /* as exported */",
             "    const char *base; /* without _vN, _ptsz and _ptds */",
             "    int since;        /* CUDA version, 12040 is 12.4 */",
+            "    int call_since;   /* the same without regard to per-thread streams: orders a call's versions */",
             "    bool thread_stream;",
             "    bool none; /* answers CUDA_ERROR_NOT_SUPPORTED */",
             "    void (*function)(void);",
@@ -276,8 +277,8 @@ def guest_c(calls):
         if c.exported:
             for s in c.symbols:
                 thread = s.endswith(("_ptsz", "_ptds"))
-                symbols.append((s, '{"%s", "%s", %d, %s, %s, (void (*)(void))%s}'
-                                % (s, base_of(s), max(c.since, 7000 if thread else 0), "true" if thread else "false",
+                symbols.append((s, '{"%s", "%s", %d, %d, %s, %s, (void (*)(void))%s}'
+                                % (s, base_of(s), max(c.since, 7000 if thread else 0), c.since, "true" if thread else "false",
                                    "true" if c.form == "none" else "false", s)))
     out += ["const struct vgpu_cuda_symbol vgpu_cuda_symbols[] = {"]
     out += ["    %s," % text for _, text in sorted(symbols)]

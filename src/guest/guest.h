@@ -98,6 +98,15 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
 /* ERROR_CODE as a negative errno, with a text. */
 int vgpu_fail_error_code(const char *what, uint32_t error_code, const struct vgpu_answer *answer);
 
+/* Copies `bytes` into a stage of its own. The caller holds the session's stage_lock. */
+int vgpu_stage_fill(struct vgpu_session *session, const char *what, const void *bytes,
+                    uint32_t length, uint32_t *stage);
+/*
+ * After a failure whose answer does not say what became of the stage. A session has room for four:
+ * one that is left behind is missed later. Keeps the text of the failure, returns `err`.
+ */
+int vgpu_stage_drop_after(struct vgpu_session *session, uint32_t stage, int err);
+
 /* Something was queued that a SYNCHRONIZE asked before does not cover. */
 void vgpu_session_queued(struct vgpu_session *session);
 
@@ -107,6 +116,10 @@ uint32_t vgpu_session_timeout_ms(struct vgpu_session *session);
 /* SESSION_CLOSE of any number, for the clean-up of dead programs' sessions and for our own. 0: it
  * is closed. The last answer is waited for up to 250 ms past the deadline. */
 int vgpu_session_end(struct vgpu *gpu, uint64_t number, uint64_t deadline_ns);
+
+/* Ends the session on the host when the process exits. Frees nothing here, since other threads may
+ * still be inside; the session is not to be used afterwards. */
+void vgpu_session_farewell(struct vgpu_session *session, uint32_t timeout_ms);
 
 /* Finds the device that options and environment name. enumerate.c */
 int vgpu_find_device(const struct vgpu_options *options, char *device_dir, size_t capacity,

@@ -50,11 +50,7 @@ static void drop_stage(struct vgpu_session *session, uint32_t stage)
     (void)vgpu_session_call(session, &call, DROP_TIMEOUT_MS, &response, &answer, NULL);
 }
 
-/*
- * After a failure whose answer does not say what became of the stage. A session has room for four:
- * one that is left behind is missed later. Keeps the text of the failure.
- */
-static int drop_stage_after(struct vgpu_session *session, uint32_t stage, int err)
+int vgpu_stage_drop_after(struct vgpu_session *session, uint32_t stage, int err)
 {
     char why[768];
     if (err == -ESTALE)
@@ -64,9 +60,8 @@ static int drop_stage_after(struct vgpu_session *session, uint32_t stage, int er
     return vgpu_fail(err, "%s", why);
 }
 
-/* Copies `bytes` into a stage of its own. The caller holds stage_lock. */
-static int fill_stage(struct vgpu_session *session, const char *what, const void *bytes,
-                      uint32_t length, uint32_t *stage)
+int vgpu_stage_fill(struct vgpu_session *session, const char *what, const void *bytes,
+                    uint32_t length, uint32_t *stage)
 {
     struct vgpu_response response;
     struct vgpu_answer answer;
@@ -85,7 +80,7 @@ static int fill_stage(struct vgpu_session *session, const char *what, const void
         int err = vgpu_session_call(session, &call, 0, &response, &answer, NULL);
         /* A first piece that was refused has made no stage; one without an answer may have. */
         if (err < 0 || (err > 0 && done != 0))
-            return drop_stage_after(session, *stage, err);
+            return vgpu_stage_drop_after(session, *stage, err);
         if (err > 0)
             return err;
         done += call.data_length;
@@ -117,7 +112,7 @@ int vgpu_module_load(struct vgpu_session *session, const void *image, size_t ima
     bool staged = image_bytes > MODULE_INLINE_MAX;
     if (staged) {
         pthread_mutex_lock(&session->stage_lock);
-        err = fill_stage(session, what, image, (uint32_t)image_bytes, &load.stage);
+        err = vgpu_stage_fill(session, what, image, (uint32_t)image_bytes, &load.stage);
     } else {
         call.data = image;
         call.data_length = (uint32_t)image_bytes;
@@ -125,7 +120,7 @@ int vgpu_module_load(struct vgpu_session *session, const void *image, size_t ima
     if (err == 0) {
         err = vgpu_session_call(session, &call, 0, &response, &answer, NULL);
         if (err < 0 && staged)
-            err = drop_stage_after(session, load.stage, err);
+            err = vgpu_stage_drop_after(session, load.stage, err);
     }
     if (staged)
         pthread_mutex_unlock(&session->stage_lock);
@@ -309,7 +304,7 @@ int vgpu_launch(struct vgpu_session *session, const struct vgpu_launch *launch)
     bool staged = launch->argument_bytes > ARGUMENTS_INLINE_MAX;
     if (staged) {
         pthread_mutex_lock(&session->stage_lock);
-        err = fill_stage(session, what, launch->arguments, launch->argument_bytes,
+        err = vgpu_stage_fill(session, what, launch->arguments, launch->argument_bytes,
                          &params[VGPU_KERNEL_ARGS_STAGE]);
     } else {
         call.data = launch->arguments;
@@ -319,7 +314,7 @@ int vgpu_launch(struct vgpu_session *session, const struct vgpu_launch *launch)
         vgpu_session_queued(session);
         err = vgpu_session_call(session, &call, 0, &response, &answer, NULL);
         if (err < 0 && staged)
-            err = drop_stage_after(session, params[VGPU_KERNEL_ARGS_STAGE], err);
+            err = vgpu_stage_drop_after(session, params[VGPU_KERNEL_ARGS_STAGE], err);
     }
     if (staged)
         pthread_mutex_unlock(&session->stage_lock);

@@ -245,6 +245,12 @@ int vgpu_session_close(struct vgpu_session *session)
     return err;
 }
 
+void vgpu_session_farewell(struct vgpu_session *session, uint32_t timeout_ms)
+{
+    if (vgpu_session_end(session->gpu, session->number, vgpu_deadline_ns(timeout_ms)) == 0)
+        vgpu_record_remove(&session->record, session->number);
+}
+
 uint64_t vgpu_session_number(const struct vgpu_session *session)
 {
     return session ? session->number : 0;

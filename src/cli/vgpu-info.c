@@ -138,12 +138,13 @@ static void print_summary(const struct facts *facts)
         "---+\n";
     const struct vgpu_device_info_wire *gpu = &facts->gpu;
     char name[sizeof(gpu->name)], backend[sizeof(gpu->backend)], used[32], total[32], uuid[48];
-    char memory[80], place[64], left[64];
+    char memory[80], place[64], left[64], title[320];
+    snprintf(title, sizeof(title), "vgpu %s on %s", VGPU_VERSION, facts->address);
     snprintf(place, sizeof(place), "pool %c, %s, vm %" PRIu32, pool_letter(facts->pool),
              cli_priority_name(facts->priority), facts->vm_id);
-    printf("%s| vgpu %-33s | %-28s |\n%s", line, VGPU_VERSION, facts->address, line);
+    printf("%s| %-69.69s |\n%s", line, title, line);
     if (!facts->has_gpu) {
-        printf("| %-38s | %-28s |\n%s", "no GPU", place, line);
+        printf("| %-38s | %-28.28s |\n%s", "no GPU", place, line);
         return;
     }
     uint64_t free_bytes = gpu->free_memory_bytes < gpu->total_memory_bytes
@@ -157,7 +158,7 @@ static void print_summary(const struct facts *facts)
     snprintf(memory, sizeof(memory), "%s / %s", used, total);
     snprintf(left, sizeof(left), "compute %" PRIu32 ".%" PRIu32 ", %" PRIu32 " SMs, %s",
              gpu->compute_major, gpu->compute_minor, gpu->multiprocessors, backend);
-    printf("| %-38.38s | %-28s |\n", name, place);
+    printf("| %-38.38s | %-28.28s |\n", name, place);
     printf("| %-38.38s | memory %-21.21s |\n", left, memory);
     printf("| %-69.69s |\n%s", uuid, line);
 }

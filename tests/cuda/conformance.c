@@ -138,9 +138,9 @@ static void section_contexts(void)
     SAY(cuCtxGetApiVersion(context, &version));
     TRUE(version >= 3020);
 #if CUDA_VERSION >= 13000
-    SAY(cuCtxCreate(&second, NULL, 0, device));
+    say("cuCtxCreate", cuCtxCreate(&second, NULL, 0, device));
 #else
-    SAY(cuCtxCreate(&second, 0, device));
+    say("cuCtxCreate", cuCtxCreate(&second, 0, device));
 #endif
     SAY(cuCtxGetCurrent(&c));
     TRUE(c == second);

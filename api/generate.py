@@ -4,7 +4,7 @@
 
     generate.py KIND cuda.calls OUTPUT
 
-KIND: calls-h, calls-c (both sides), prototypes-h, guest-h, guest-c, map (guest), worker-h, worker-c, driver-h (backend),
+KIND: calls-h, calls-c (both sides), prototypes-h, api-h, guest-h, guest-c, map (guest), worker-h, worker-c, driver-h (backend),
 table (docs). Writes OUTPUT only when it is complete; exit status 1 and a line with file and line number otherwise.
 """
 import os
@@ -19,6 +19,9 @@ from calls import HANDLES, SCALARS, SIGNED32  # noqa: E402
 
 HEAD = "/* SPDX-License-Identifier: MIT */\n/* Made by api/generate.py from api/cuda.calls: change those. */\n"
 HEAD_GPL = HEAD.replace("MIT", "GPL-2.0-or-later")
+
+
+API_VERSION = 12040  # what our <cuda.h> says it is
 
 
 def ctype(param):
@@ -132,6 +135,26 @@ def prototypes_h(calls):
         if c.exported:
             out += ["VGPU_CUDA_API CUresult %s(%s);" % (symbol, api_params(c)) for symbol in c.symbols]
     out += ["\n#endif", ""]
+    return "\n".join(out)
+
+
+def api_h(calls):
+    """A <cuda.h> for programs: newest names without their ending, as CUDA's own header has them."""
+    out = [HEAD, "/*",
+           " * The CUDA driver API for programs that link with -lcuda: what vgpu's libcuda.so.1 exports. A program written",
+           " * for NVIDIA's cuda.h compiles with either, as long as it uses what is here.", " */",
+           "#ifndef VGPU_API_CUDA_H\n#define VGPU_API_CUDA_H\n", "#define CUDA_VERSION %d\n" % API_VERSION,
+           "#ifdef __cplusplus", 'extern "C" {', "#endif\n", "#include <vgpu/cuda.h>\n"]
+    for c in calls:
+        if c.exported and c.form != "none":
+            out.append("CUresult %s(%s);" % (c.name, api_params(c)))
+    out.append("")
+    newest = {}
+    for c in calls:
+        if c.exported and c.form != "none" and c.since <= API_VERSION:
+            newest.setdefault(base_of(c.name), []).append((c.since, c.name))
+    out += ["#define %s %s" % (base, max(found)[1]) for base, found in newest.items() if max(found)[1] != base]
+    out += ["", "#ifdef __cplusplus", "}", "#endif\n", "#endif", ""]
     return "\n".join(out)
 
 
@@ -457,7 +480,7 @@ def table(calls):
     return "\n".join(out) + "\n"
 
 
-KINDS = {"calls-h": calls_h, "calls-c": calls_c, "prototypes-h": prototypes_h, "guest-h": guest_h, "guest-c": guest_c,
+KINDS = {"calls-h": calls_h, "calls-c": calls_c, "prototypes-h": prototypes_h, "api-h": api_h, "guest-h": guest_h, "guest-c": guest_c,
          "map": version_map, "worker-h": worker_h, "worker-c": worker_c, "driver-h": driver_h, "table": table}
 
 

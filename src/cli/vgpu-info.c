@@ -14,12 +14,13 @@
 #include "guest/vgpu_mmio_client.h"
 
 static const char usage[] =
-    "usage: vgpu-info [--device pci:ADDRESS|local:SOCKET] [--json]\n"
+    "usage: vgpu-info [--device pci:ADDRESS|local:SOCKET] [--json|--summary]\n"
     "       vgpu-info --all\n"
     "\n"
     "Prints what this machine has been given: the vgpu device and the GPU behind it.\n"
     "  --device D  that one, not the first found (also: environment variable VGPU_DEVICE)\n"
     "  --json      one JSON object\n"
+    "  --summary   a small table, as nvidia-smi prints one\n"
     "  --all       only list the addresses of all vgpu devices, one a line\n"
     "exit status: 0 all well, 1 no usable device, 2 wrong arguments,\n"
     "             3 the device is there and has no mediator or no GPU behind it\n";
@@ -129,6 +130,39 @@ static void print_text(const struct facts *facts)
         printf("clock         %" PRIu32 " MHz\n", gpu->clock_khz / 1000);
 }
 
+/* A table for those whose fingers type nvidia-smi. What is a VM's share is told as its card. */
+static void print_summary(const struct facts *facts)
+{
+    static const char line[] =
+        "+----------------------------------------+---------------------------"
+        "---+\n";
+    const struct vgpu_device_info_wire *gpu = &facts->gpu;
+    char name[sizeof(gpu->name)], backend[sizeof(gpu->backend)], used[32], total[32], uuid[48];
+    char memory[80], place[64], left[64], title[320];
+    snprintf(title, sizeof(title), "vgpu %s on %s", VGPU_VERSION, facts->address);
+    snprintf(place, sizeof(place), "pool %c, %s, vm %" PRIu32, pool_letter(facts->pool),
+             cli_priority_name(facts->priority), facts->vm_id);
+    printf("%s| %-69.69s |\n%s", line, title, line);
+    if (!facts->has_gpu) {
+        printf("| %-38s | %-28.28s |\n%s", "no GPU", place, line);
+        return;
+    }
+    uint64_t free_bytes = gpu->free_memory_bytes < gpu->total_memory_bytes
+                              ? gpu->free_memory_bytes
+                              : gpu->total_memory_bytes;
+    cli_format_bytes(used, sizeof(used), gpu->total_memory_bytes - free_bytes);
+    cli_format_bytes(total, sizeof(total), gpu->total_memory_bytes);
+    cli_harmless(name, sizeof(name), gpu->name, 0);
+    cli_harmless(backend, sizeof(backend), gpu->backend, 0);
+    format_uuid(gpu->uuid, uuid);
+    snprintf(memory, sizeof(memory), "%s / %s", used, total);
+    snprintf(left, sizeof(left), "compute %" PRIu32 ".%" PRIu32 ", %" PRIu32 " SMs, %s",
+             gpu->compute_major, gpu->compute_minor, gpu->multiprocessors, backend);
+    printf("| %-38.38s | %-28.28s |\n", name, place);
+    printf("| %-38.38s | memory %-21.21s |\n", left, memory);
+    printf("| %-69.69s |\n%s", uuid, line);
+}
+
 static void print_json(const struct facts *facts)
 {
     const struct vgpu_device_info_wire *gpu = &facts->gpu;
@@ -188,10 +222,12 @@ static int list_all(void)
 int main(int argc, char **argv)
 {
     struct vgpu_options options = VGPU_OPTIONS_INIT;
-    bool json = false, all = false;
+    bool json = false, all = false, summary = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0) {
             json = true;
+        } else if (strcmp(argv[i], "--summary") == 0) {
+            summary = true;
         } else if (strcmp(argv[i], "--all") == 0) {
             all = true;
         } else if (strcmp(argv[i], "--help") == 0) {
@@ -206,8 +242,9 @@ int main(int argc, char **argv)
             return VGPU_EXIT_USAGE;
         }
     }
-    if (all && (json || options.device)) {
-        fprintf(stderr, "vgpu-info: --all goes with neither --json nor --device\n%s", usage);
+    if ((all && (json || summary || options.device)) || (json && summary)) {
+        fprintf(stderr, "vgpu-info: --all goes with nothing else, --json not with --summary\n%s",
+                usage);
         return VGPU_EXIT_USAGE;
     }
     if (all)
@@ -226,6 +263,8 @@ int main(int argc, char **argv)
     } else {
         if (json)
             print_json(&facts);
+        else if (summary)
+            print_summary(&facts);
         else
             print_text(&facts);
         if (!facts.has_gpu) {

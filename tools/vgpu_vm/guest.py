@@ -74,7 +74,14 @@ def build(argv, copies, env):
     for name in environment:
         if not name or '=' in name:
             raise SetupError("'%s' is no name for an environment variable: use NAME=VALUE" % name)
+    cuda = paths.cuda_library()
+    if cuda:
+        # Before what the host may have of NVIDIA's: that one would look for a card.
+        folders = [os.path.dirname(cuda), environment.get('LD_LIBRARY_PATH')]
+        environment['LD_LIBRARY_PATH'] = ':'.join(f for f in folders if f)
     path, source = find_program(os.fsdecode(argv[0]), applets)
+    if cuda:
+        initramfs.add_program(archive, cuda, environment)
     for copy in copies:
         if not os.path.exists(copy):
             raise SetupError('%s does not exist: correct the path given with --copy' % copy)

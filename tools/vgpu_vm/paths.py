@@ -82,3 +82,22 @@ def project_program(name, variable, folder):
         if os.access(os.path.join(place, name), os.X_OK):
             return os.path.join(place, name)
     return shutil.which(name)
+
+
+def cuda_library():
+    """The guest's libcuda.so.1: from the build folder that guests get their programs from, or installed; None if
+    nowhere.
+    """
+    build = (
+        os.environ.get('VGPU_GUEST_BUILD')
+        or os.environ.get('VGPU_BUILD')
+        or os.path.join(ROOT, 'build')
+    )
+    places = [os.path.join(build, 'src', 'guest', 'cuda')]
+    for prefix in ('/usr/local', '/usr'):
+        places += [prefix + '/lib/x86_64-linux-gnu/vgpu', prefix + '/lib/vgpu', prefix + '/lib64/vgpu']
+    for place in places:
+        path = os.path.join(place, 'libcuda.so.1')
+        if os.path.exists(path):
+            return os.path.abspath(path)
+    return None

@@ -132,6 +132,10 @@ class Programs(Case):
         self.assertGreater(facts["gpu"]["total_memory_bytes"], 0)
         text = self.run_program(built("src", "cli", "vgpu-info"), "--device", self.device)
         self.assertIn("backend       software", text)
+        table = self.run_program(built("src", "cli", "vgpu-info"), "--summary", "--device", self.device).splitlines()
+        self.assertTrue(any("vgpu software GPU" in line for line in table), table)
+        self.assertTrue(any("0 bytes / 1.0 GiB" in line for line in table), table)
+        self.assertEqual(len({len(line) for line in table}), 1, table)  # a table has straight edges
 
     def test_info_without_a_mediator(self):
         """vgpu-info's exit statuses: 1 no device, 2 wrong arguments."""
@@ -143,7 +147,7 @@ class Programs(Case):
     def test_wrong_arguments(self):
         """What a program would ignore or misread is status 2; --help is 0 wherever it stands."""
         info, demo, bench = (built("src", "cli", "vgpu-" + name) for name in ("info", "demo", "bench"))
-        for command in ((info, "--all", "--bogus"), (info, "--json", "--all"), (info, "--all", "--device", "pci:0000:00:04.0"),
+        for command in ((info, "--all", "--bogus"), (info, "--json", "--all"), (info, "--json", "--summary"), (info, "--summary", "--all"), (info, "--all", "--device", "pci:0000:00:04.0"),
                         (info, "--device="), (info, "--device", ""), (demo, "--device=", PTX), (demo, "--size", "33", PTX),
                         (demo, "--size", "0", PTX), (bench, "mailbox", "--device="),
                         (bench, "mailbox", "--transport", "local", "--mediator-dir", self.mediator.folder),

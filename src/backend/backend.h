@@ -17,6 +17,7 @@
 #ifndef VGPU_BACKEND_H
 #define VGPU_BACKEND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,6 +46,7 @@ struct vgpu_backend_config {
     uint64_t module_memory_bytes; /* host memory for decoded modules (software) */
     unsigned threads;             /* CPU threads to run blocks on (software); 0: online CPUs */
     unsigned gpu;                 /* ordinal on this host (cuda) */
+    bool allow_pageable_access;   /* use a GPU that can reach pageable host memory (cuda) */
 };
 
 /* One kernel of a loaded module, as a launch needs it. Owned by the module; valid until it is
@@ -76,6 +78,7 @@ struct vgpu_launch {
 };
 
 struct vgpu_backend;
+struct vgpu_driver;
 
 struct vgpu_backend_ops {
     const char *name; /* "software", "cuda" */
@@ -133,8 +136,14 @@ struct vgpu_backend_ops {
     /* Ends running kernels as soon as possible with LAUNCH_TIMEOUT (sticky). Callable from any
      * thread. */
     void (*interrupt)(struct vgpu_backend *b);
+
+    /* The driver of this session (backend/driver.h), for the CUDA driver calls: on the same GPU and
+     * the same quota, beside what the functions above made. It belongs to the backend and ends with
+     * it. The member or the answer NULL: this backend has none. */
+    struct vgpu_driver *(*driver)(struct vgpu_backend *b);
 };
 
 extern const struct vgpu_backend_ops vgpu_backend_software;
+extern const struct vgpu_backend_ops vgpu_backend_cuda;
 
 #endif

@@ -7,9 +7,9 @@
  *
  * Contract, for every function:
  * - It acts in the context that context_use made current last. It answers a CUresult.
- * - Scalars are in the range of their C type and otherwise as the guest sent them: the driver checks
- *   what they mean. Device addresses may be anything; a copy must not touch host memory but the
- *   buffers it was handed.
+ * - Scalars are in the range of their C type and otherwise as the guest sent them: the driver
+ * checks what they mean. Device addresses may be anything; a copy must not touch host memory but
+ * the buffers it was handed.
  * - `new` objects: *object is set on success only. The caller names them and ends them by the
  *   matching call (stream_destroy ...); functions end with their module, everything with its
  *   context, and the caller forgets those names then.
@@ -26,8 +26,12 @@
 #include "vgpu_driver_ops.h"
 
 /* The first member of every driver. */
+#define VGPU_DRIVER_TEXT_BYTES 1024u
 struct vgpu_driver {
     const struct vgpu_driver_ops *ops;
+    /* What a person needs to mend a call that failed, NUL-terminated: a compiler's log, a reason.
+     * The caller empties it before each call; a driver that has nothing to say leaves it. */
+    char text[VGPU_DRIVER_TEXT_BYTES];
 };
 
 /* Flags of `launch`. */

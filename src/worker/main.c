@@ -23,9 +23,9 @@ enum {
     EXIT_PEER = 4,      /* the mediator does not read any more, or the system failed */
 };
 
-/* `cuda` joins this table when it exists. */
 static const struct vgpu_backend_ops *const backends[] = {
     &vgpu_backend_software,
+    &vgpu_backend_cuda,
 };
 #define BACKEND_COUNT (sizeof(backends) / sizeof(backends[0]))
 
@@ -52,9 +52,10 @@ static int probe(const struct vgpu_worker_options *o)
         char why[256] = "no reason given";
         if (only && backends[i] != only)
             continue;
-        if (!vgpu_probe(backends[i], &o->config, stdout, why, sizeof(why)))
+        int usable = vgpu_probe(backends[i], &o->config, stdout, why, sizeof(why));
+        if (usable > 0)
             found++;
-        else
+        else if (usable < 0)
             fprintf(stderr, "vgpu-worker: backend %s: %s\n", backends[i]->name, why);
     }
     return found && !fflush(stdout) ? 0 : EXIT_SET_UP;

@@ -107,9 +107,9 @@ struct vgpu_backend_ops {
     CUresult (*mem_set)(struct vgpu_backend *b, uint64_t dst, uint8_t value, uint64_t size_bytes);
 
     /*
-     * Loads an image (PTX text, with or without a final NUL, in `image_bytes` bytes). `log`
-     * (log_size bytes, always NUL-terminated) gets what a person needs to mend it: line,
-     * instruction, reason.
+     * Loads an image of `image_bytes` bytes: PTX text, with or without a final NUL, a fatbin or a
+     * cubin (docs/cuda-images.md). `log` (log_size bytes, always NUL-terminated) gets what a person
+     * needs to mend it: line, instruction, reason.
      */
     CUresult (*module_load)(struct vgpu_backend *b, const void *image, size_t image_bytes,
                             struct vgpu_backend_module **out, char *log, size_t log_size);

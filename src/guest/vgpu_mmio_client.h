@@ -290,9 +290,9 @@ VGPU_API int vgpu_copy_on_device(struct vgpu_session *session, uint64_t destinat
 /* ---- Modules and kernels ---- */
 
 /*
- * Loads PTX text of up to VGPU_STAGE_MAX_BYTES; a larger image than one request holds is staged in
- * pieces. When the GPU's compiler refuses it, the result is its CUresult and the error text its
- * log. Errors: -E2BIG.
+ * Loads PTX text or a fatbin of up to VGPU_STAGE_MAX_BYTES; a larger image than one request holds
+ * is staged in pieces. When the GPU's compiler refuses it, the result is its CUresult and the error
+ * text its log. Errors: -E2BIG.
  */
 VGPU_API int vgpu_module_load(struct vgpu_session *session, const void *image, size_t image_bytes,
                               uint64_t *module);

@@ -113,8 +113,8 @@ static bool parse_version(struct ptx_parser *p)
     return true;
 }
 
-/* `.target sm_75, debug`: a later architecture is refused as a real card of compute capability 7.5
- * refuses it. */
+/* `.target sm_75, debug`: a later architecture is refused as NVIDIA's driver refuses text for a
+ * later card. (NO_BINARY_FOR_GPU is what it answers to a fatbin without anything that fits.) */
 static bool parse_target(struct ptx_parser *p)
 {
     do {
@@ -129,7 +129,7 @@ static bool parse_target(struct ptx_parser *p)
             if (i == 3)
                 return unexpected(p, ".target wants sm_NN");
             if (sm > TARGET_SM)
-                return vgpu_ptx_fail(p, CUDA_ERROR_NO_BINARY_FOR_GPU, t->line,
+                return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, t->line,
                                      ".target %.*s: this device is sm_%u; compile with "
                                      "-arch=compute_%u or lower",
                                      (int)(t->len > 16 ? 16 : t->len), t->text, TARGET_SM,

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "backend/unpack.h"
 #include "run.h"
 
 #define DEFAULT_MEMORY_BYTES ((uint64_t)1 << 30)
@@ -22,6 +23,8 @@
 #define MAX_POOL_THREADS     256u
 #define DEVICE_NAME          "vgpu software GPU"
 #define CLOCK_KHZ            1000000u /* %clock counts nanoseconds */
+#define COMPUTE_MAJOR        7u
+#define COMPUTE_MINOR        5u
 
 struct vgpu_backend {
     struct ptx_memory memory;
@@ -141,8 +144,8 @@ static void sw_device_info(struct vgpu_backend *b, struct vgpu_device_info *out)
     snprintf(out->name, sizeof(out->name), "%s", DEVICE_NAME);
     make_uuid(out->uuid);
     out->total_memory_bytes = b->memory.quota_bytes;
-    out->compute_major = 7;
-    out->compute_minor = 5;
+    out->compute_major = COMPUTE_MAJOR;
+    out->compute_minor = COMPUTE_MINOR;
     out->multiprocessors = b->threads;
     out->warp_size = PTX_LANES;
     out->max_threads_per_block = PTX_MAX_THREADS;
@@ -239,11 +242,23 @@ static CUresult sw_module_load(struct vgpu_backend *b, const void *image, size_t
             snprintf(log, log_size, "an empty image");
         return CUDA_ERROR_INVALID_IMAGE;
     }
+    /* What is unpacked counts as host memory of modules while it is read. */
+    uint64_t room = b->budget.limit_bytes - b->budget.used_bytes;
+    size_t most = room < PTX_MAX_IMAGE_BYTES ? (size_t)room : PTX_MAX_IMAGE_BYTES;
+    struct vgpu_unpacked text;
+    CUresult r = vgpu_image_find_ptx(image, image_bytes, COMPUTE_MAJOR * 10 + COMPUTE_MINOR, most,
+                                     &text, log, log_size);
+    if (r != CUDA_SUCCESS)
+        return r;
+    uint64_t unpacked_bytes = text.owned ? text.size : 0;
+    b->budget.used_bytes += unpacked_bytes;
     struct ptx_module *m;
     __atomic_store_n(&b->stop, PTX_GO, __ATOMIC_RELEASE);
-    CUresult r = vgpu_ptx_module_load(image, image_bytes, &b->budget, &b->memory, b->handlers,
-                                      &b->stop, &m, log, log_size);
+    r = vgpu_ptx_module_load((const char *)text.bytes, text.size, &b->budget, &b->memory,
+                             b->handlers, &b->stop, &m, log, log_size);
     __atomic_store_n(&b->stop, PTX_STOP_IDLE, __ATOMIC_RELEASE);
+    b->budget.used_bytes -= unpacked_bytes;
+    vgpu_unpacked_free(&text);
     if (r == CUDA_ERROR_LAUNCH_TIMEOUT) {
         /* Whoever interrupts wants this session's work to end, not its next request to begin. */
         b->sticky = r;

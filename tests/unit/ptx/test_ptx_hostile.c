@@ -163,15 +163,15 @@ static void test_header(void **state)
     refused("", CUDA_ERROR_INVALID_IMAGE, "empty");
     refused("\x7f"
             "ELF\x02\x01\x01",
-            BAD, "line 1");
-    refused("hello world", BAD, "line 1");
-    refused("// nothing\n", BAD, ".version");
-    refused(".target sm_75\n", BAD, ".version");
+            CUDA_ERROR_INVALID_IMAGE, "malformed");
+    refused("hello world", CUDA_ERROR_INVALID_IMAGE, "not a CUDA module");
+    refused("// nothing\n", CUDA_ERROR_INVALID_IMAGE, ".version");
+    refused(".target sm_75\n", CUDA_ERROR_INVALID_IMAGE, ".version");
     refused(".version 10.0\n.target sm_75\n", CUDA_ERROR_UNSUPPORTED_PTX_VERSION, "10.0");
     refused(".version 7.0\n.version 7.0\n", BAD, "second");
-    refused(".version 9.0\n.target sm_80\n", CUDA_ERROR_NO_BINARY_FOR_GPU, "sm_75");
-    refused(".version 9.0\n.target sm_90a\n", CUDA_ERROR_NO_BINARY_FOR_GPU, "sm_90a");
-    refused(".version 9.0\n.target sm_99999999999999\n", CUDA_ERROR_NO_BINARY_FOR_GPU, "sm_75");
+    refused(".version 9.0\n.target sm_80\n", BAD, "sm_75");
+    refused(".version 9.0\n.target sm_90a\n", BAD, "sm_90a");
+    refused(".version 9.0\n.target sm_99999999999999\n", BAD, "sm_75");
     refused(".version 9.0\n.target compute_75\n", BAD, "sm_NN");
     refused(".version 9.0\n", BAD, ".target");
     refused(".version 9.0\n.target sm_75\n.address_size 32\n", BAD, "64");

@@ -17,6 +17,7 @@
 #ifndef VGPU_BACKEND_H
 #define VGPU_BACKEND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,6 +46,7 @@ struct vgpu_backend_config {
     uint64_t module_memory_bytes; /* host memory for decoded modules (software) */
     unsigned threads;             /* CPU threads to run blocks on (software); 0: online CPUs */
     unsigned gpu;                 /* ordinal on this host (cuda) */
+    bool allow_pageable_access;   /* use a GPU that can reach pageable host memory (cuda) */
 };
 
 /* One kernel of a loaded module, as a launch needs it. Owned by the module; valid until it is
@@ -142,5 +144,6 @@ struct vgpu_backend_ops {
 };
 
 extern const struct vgpu_backend_ops vgpu_backend_software;
+extern const struct vgpu_backend_ops vgpu_backend_cuda;
 
 #endif

@@ -23,13 +23,13 @@ enum {
     EXIT_PEER = 4,      /* the mediator does not read any more, or the system failed */
 };
 
-/* `cuda` joins this table when it exists. */
 static const struct worker_backend {
     const struct vgpu_backend_ops *ops;
     enum vgpu_profile profile;
     bool on_host_memory; /* its device memory is the host's, so the host's has a bound */
 } backends[] = {
     {&vgpu_backend_software, VGPU_PROFILE_SOFTWARE, true},
+    {&vgpu_backend_cuda, VGPU_PROFILE_CUDA, false},
 };
 #define BACKEND_COUNT (sizeof(backends) / sizeof(backends[0]))
 
@@ -56,9 +56,10 @@ static int probe(const struct vgpu_worker_options *o)
         char why[256] = "no reason given";
         if (only && &backends[i] != only)
             continue;
-        if (!vgpu_probe(backends[i].ops, &o->config, stdout, why, sizeof(why)))
+        int usable = vgpu_probe(backends[i].ops, &o->config, stdout, why, sizeof(why));
+        if (usable > 0)
             found++;
-        else
+        else if (usable < 0)
             fprintf(stderr, "vgpu-worker: backend %s: %s\n", backends[i].ops->name, why);
     }
     return found && !fflush(stdout) ? 0 : EXIT_SET_UP;

@@ -17,6 +17,7 @@ enum option_id {
     OPT_GPU,
     OPT_MEMORY,
     OPT_THREADS,
+    OPT_ALLOW_PAGEABLE,
     OPT_UID,
     OPT_GID,
     OPT_LOG_LEVEL,
@@ -33,6 +34,7 @@ static const struct option long_options[] = {
     {"gpu", required_argument, NULL, OPT_GPU},
     {"memory", required_argument, NULL, OPT_MEMORY},
     {"threads", required_argument, NULL, OPT_THREADS},
+    {"allow-pageable-access", no_argument, NULL, OPT_ALLOW_PAGEABLE},
     {"uid", required_argument, NULL, OPT_UID},
     {"gid", required_argument, NULL, OPT_GID},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
@@ -47,12 +49,15 @@ const char *vgpu_worker_usage(void)
     return "usage: vgpu-worker --fd N --vm ID --session ID --backend NAME [--gpu N]\n"
            "                   [--memory BYTES] [--threads N] [--uid N --gid N]\n"
            "                   [--log-level error|warn|info|debug]\n"
+           "                   [--allow-pageable-access]\n"
            "       vgpu-worker --probe [--backend NAME]\n"
            "\n"
            "Serves one session of one VM on a GPU. The mediator starts it; descriptor N is its "
            "end\n"
            "of a SOCK_SEQPACKET pair. --probe prints a line of JSON for each GPU that could be\n"
-           "used, and exits.\n";
+           "used, and exits. --allow-pageable-access takes a GPU whose kernels can reach the "
+           "memory\n"
+           "of this process: only where every guest is trusted.\n";
 }
 
 static int set_option(struct vgpu_worker_options *o, int id, const char *text)
@@ -80,6 +85,9 @@ static int set_option(struct vgpu_worker_options *o, int id, const char *text)
         return vgpu_parse_size(text, 1, UINT64_MAX, &o->config.memory_bytes);
     case OPT_THREADS:
         return vgpu_parse_u32(text, 1, 1024, &o->config.threads);
+    case OPT_ALLOW_PAGEABLE:
+        o->config.allow_pageable_access = true;
+        return 0;
     case OPT_UID:
         /* The highest number means "leave it" to setresuid. */
         if ((rc = vgpu_parse_u32(text, 0, UINT32_MAX - 1, &n)))

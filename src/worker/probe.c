@@ -20,18 +20,27 @@ static void print_string(FILE *out, const char *text)
     fputc('"', out);
 }
 
-int vgpu_probe(const struct vgpu_backend_ops *ops, const struct vgpu_backend_config *config,
-               FILE *out, char *why, size_t why_size)
+/* One GPU. -ENOENT: there is none of this number; why says so. */
+static int probe_gpu(const struct vgpu_backend_ops *ops, const struct vgpu_backend_config *config,
+                     FILE *out, char *why, size_t why_size)
 {
     struct vgpu_backend *b = NULL;
-    if (ops->open(config, &b, why, why_size) != CUDA_SUCCESS)
+    CUresult r = ops->open(config, &b, why, why_size);
+    if (r == CUDA_ERROR_NO_DEVICE || r == CUDA_ERROR_INVALID_DEVICE)
+        return -ENOENT;
+    fprintf(out, "{\"backend\": ");
+    print_string(out, ops->name);
+    fprintf(out, ", \"gpu\": %u, ", config->gpu);
+    if (r != CUDA_SUCCESS) {
+        fprintf(out, "\"unusable\": ");
+        print_string(out, why);
+        fprintf(out, "}\n");
         return -ENODEV;
+    }
     struct vgpu_device_info info = {.name = ""};
     ops->device_info(b, &info);
     ops->close(b);
-    fprintf(out, "{\"backend\": ");
-    print_string(out, ops->name);
-    fprintf(out, ", \"gpu\": %u, \"name\": ", config->gpu);
+    fprintf(out, "\"name\": ");
     print_string(out, info.name);
     fprintf(out, ", \"uuid\": \"");
     for (unsigned i = 0; i < sizeof(info.uuid); i++)
@@ -42,4 +51,18 @@ int vgpu_probe(const struct vgpu_backend_ops *ops, const struct vgpu_backend_con
             info.total_memory_bytes, info.compute_major, info.compute_minor, info.multiprocessors,
             info.clock_khz);
     return 0;
+}
+
+int vgpu_probe(const struct vgpu_backend_ops *ops, const struct vgpu_backend_config *config,
+               FILE *out, char *why, size_t why_size)
+{
+    struct vgpu_backend_config one = *config;
+    int usable = 0;
+    for (one.gpu = 0; one.gpu < VGPU_PROBE_GPUS; one.gpu++) {
+        int rc = probe_gpu(ops, &one, out, why, why_size);
+        if (rc == -ENOENT)
+            break;
+        usable += rc == 0;
+    }
+    return one.gpu == 0 ? -ENODEV : usable;
 }

@@ -78,6 +78,10 @@ static CUresult sw_open(const struct vgpu_backend_config *config, struct vgpu_ba
                         char *why, size_t why_size)
 {
     *out = NULL;
+    if (config->gpu) {
+        snprintf(why, why_size, "there is no software GPU %u: it is one, number 0", config->gpu);
+        return CUDA_ERROR_INVALID_DEVICE;
+    }
     struct vgpu_backend *b = calloc(1, sizeof(*b));
     if (!b) {
         if (why_size)

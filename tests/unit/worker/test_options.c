@@ -93,10 +93,22 @@ static void odd_device_info(struct vgpu_backend *b, struct vgpu_device_info *out
     *out = probed;
 }
 
+/* A host with two GPUs, of which the second may not be used. */
+static CUresult open_of_two(const struct vgpu_backend_config *config, struct vgpu_backend **out,
+                            char *why, size_t why_size)
+{
+    *out = NULL;
+    snprintf(why, why_size, "GPU %u: \"no\"", config->gpu);
+    if (config->gpu == 1)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    return config->gpu ? CUDA_ERROR_INVALID_DEVICE : fake_ops.open(config, out, why, why_size);
+}
+
 static char *probe_line(const char *name)
 {
     struct vgpu_backend_ops ops = fake_ops;
     ops.device_info = odd_device_info;
+    ops.open = open_of_two;
     probed = (struct vgpu_device_info){.uuid = {0xAB, [15] = 0x01},
                                        .total_memory_bytes = 1ull << 40,
                                        .compute_major = 9,
@@ -107,7 +119,7 @@ static char *probe_line(const char *name)
     FILE *out = open_memstream(&text, &size);
     assert_non_null(out);
     assert_int_equal(
-        vgpu_probe(&ops, &(struct vgpu_backend_config){.gpu = 3}, out, why, sizeof(why)), 0);
+        vgpu_probe(&ops, &(struct vgpu_backend_config){.gpu = 3}, out, why, sizeof(why)), 1);
     fclose(out);
     return text;
 }
@@ -116,10 +128,12 @@ static void probe_is_json(void **state)
 {
     (void)state;
     char *text = probe_line("plain");
-    assert_string_equal(text, "{\"backend\": \"fake\", \"gpu\": 3, \"name\": \"plain\", "
+    assert_string_equal(text, "{\"backend\": \"fake\", \"gpu\": 0, \"name\": \"plain\", "
                               "\"uuid\": \"ab000000-0000-0000-0000-000000000001\", "
                               "\"total_memory_bytes\": 1099511627776, \"compute\": \"9.0\", "
-                              "\"multiprocessors\": 132, \"clock_khz\": 0}\n");
+                              "\"multiprocessors\": 132, \"clock_khz\": 0}\n"
+                              "{\"backend\": \"fake\", \"gpu\": 1, \"unusable\": "
+                              "\"GPU 1: \\\"no\\\"\"}\n");
     free(text);
     text = probe_line("a\"b\\c\nd\x80");
     assert_non_null(strstr(text, "\"name\": \"a\\\"b\\\\c\\u000ad\\u0080\""));

@@ -35,6 +35,12 @@ static bool is_known(uint32_t opcode)
     return false;
 }
 
+/* The CUDA driver calls: which of them there are is the worker's knowledge, too. */
+static bool is_call(uint32_t opcode)
+{
+    return opcode >= VGPU_OP_CALL_FIRST && opcode <= VGPU_OP_CALL_LAST;
+}
+
 static uint32_t invalid(const char **reason, const char *text)
 {
     *reason = text;
@@ -50,7 +56,8 @@ static uint32_t read_session(const uint8_t *bytes, uint32_t length, struct vgpu_
     uint32_t data_length = vgpu_load_le32(bytes + AT(data_length));
     if (flags & ~VGPU_FLAGS_KNOWN)
         return invalid(reason, "unknown flags");
-    if (flags & VGPU_FLAG_ASYNC)
+    /* Which calls are posted is the worker's knowledge (P30). */
+    if (flags & VGPU_FLAG_ASYNC && !is_call(route->opcode))
         return invalid(reason, "ASYNC does not go with this opcode");
     if (vgpu_load_le64(bytes + AT(reserved)))
         return invalid(reason, "reserved field of the request is not 0");
@@ -81,7 +88,7 @@ uint32_t vgpu_request_route(const uint8_t *bytes, uint32_t length, struct vgpu_r
         *reason = "the request's version is not 0x00010000";
         return VGPU_ERR_UNSUPPORTED;
     }
-    if (!is_known(route->opcode)) {
+    if (!is_known(route->opcode) && !is_call(route->opcode)) {
         *reason = "this mediator does not have the opcode";
         return VGPU_ERR_UNSUPPORTED;
     }

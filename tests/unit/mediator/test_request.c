@@ -71,13 +71,13 @@ static void test_p3_opcode(void **state)
                                      6,      0x2000, 0x2001, 0x2002, 0x2010, 0x2011,
                                      0x2020, 0x2021, 0x2022, 0x2023};
     for (uint32_t opcode = 0; opcode < 0x3000; opcode++) {
-        bool is_known = false;
+        bool is_known = opcode >= 0x1000 && opcode <= 0x1fff; /* P30: the worker tells */
         for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++)
             is_known |= known[i] == opcode;
         fails(put(opcode, 8), is_known ? VGPU_ERR_NONE : VGPU_ERR_UNSUPPORTED);
     }
     fails(put(0xffffffff, 8), VGPU_ERR_UNSUPPORTED);
-    put(0x1000, 8); /* P5: an opcode that is not there wins over flags that are not */
+    put(0x2fff, 8); /* P5: an opcode that is not there wins over flags that are not */
     vgpu_store_le32(request + 8, 0xffffffff);
     fails(40, VGPU_ERR_UNSUPPORTED);
 }
@@ -91,6 +91,10 @@ static void test_p4_header(void **state)
         /* HIGH_PRIORITY goes with everything (P10), ASYNC with none of these. */
         fails(48, bit == 1 ? VGPU_ERR_NONE : VGPU_ERR_INVALID_REQUEST);
     }
+    /* P30: posted calls are ASYNC. Of which calls, the worker knows. */
+    put(VGPU_OP_CALL_FIRST, 16);
+    vgpu_store_le32(request + 8, VGPU_FLAG_ASYNC);
+    fails(48, VGPU_ERR_NONE);
     for (uint32_t at = 24; at < 32; at++) {
         put(VGPU_OP_STAGE_DROP, 16);
         request[at] = 1;

@@ -125,6 +125,10 @@ bool vgpu_ptx_mod_type(struct ptx_dec *d, enum ptx_type *t)
             return true;
         }
     }
+    for (unsigned i = 0; i < d->s->mod_count; i++)
+        if (is_name(&d->s->mods[i], "bf16") || is_name(&d->s->mods[i], "bf16x2") ||
+            is_name(&d->s->mods[i], "tf32"))
+            return vgpu_ptx_refuse(d, "this type comes with sm_80, and this device is sm_75");
     return vgpu_ptx_refuse(d, "no type that this device knows");
 }
 
@@ -220,7 +224,7 @@ static bool immediate(struct ptx_dec *d, const struct ptx_operand *o, enum ptx_t
 {
     *bits = o->value;
     if (o->kind == PTX_OPD_INT) {
-        if (t == PTX_F32 || t == PTX_F64)
+        if (t == PTX_F32 || t == PTX_F64 || vgpu_ptx_is_half(t))
             return vgpu_ptx_refuse(d, "an integer where a floating-point value belongs");
         return true;
     }

@@ -88,6 +88,13 @@ bool vgpu_ptx_dec_selp(struct ptx_dec *d);
 bool vgpu_ptx_dec_slct(struct ptx_dec *d);
 bool vgpu_ptx_dec_cvt(struct ptx_dec *d);
 
+/* ptx_decode_half.c */
+bool vgpu_ptx_is_half(enum ptx_type t);
+/* An operation of `n` sources on halves: `op` is the .f16 one. Takes .rn .ftz .sat where the ISA
+ * has them. */
+bool vgpu_ptx_dec_half(struct ptx_dec *d, unsigned op, enum ptx_type t, unsigned n);
+bool vgpu_ptx_dec_set_type(struct ptx_dec *d, enum ptx_type to, enum ptx_type from);
+
 /* ptx_decode_mem.c */
 bool vgpu_ptx_dec_mov(struct ptx_dec *d);
 bool vgpu_ptx_dec_ld(struct ptx_dec *d);

@@ -18,6 +18,8 @@ bool vgpu_ptx_dec_addsub(struct ptx_dec *d)
     if (vgpu_ptx_variant_float(t) >= 0)
         return vgpu_ptx_dec_float2(d, sub ? PTX_OP_SUB_F32 : PTX_OP_ADD_F32,
                                    sub ? PTX_OP_RND_SUB_F32 : PTX_OP_RND_ADD_F32, t, 2);
+    if (vgpu_ptx_is_half(t))
+        return vgpu_ptx_dec_half(d, sub ? PTX_OP_SUB_F16 : PTX_OP_ADD_F16, t, 2);
     if (vgpu_ptx_variant_int(t) < 0)
         return no_variant(d);
     unsigned wide = (unsigned)vgpu_ptx_variant_width(t);
@@ -67,6 +69,8 @@ bool vgpu_ptx_dec_mul(struct ptx_dec *d)
         return false;
     if (vgpu_ptx_variant_float(t) >= 0)
         return vgpu_ptx_dec_float2(d, PTX_OP_MUL_F32, PTX_OP_RND_MUL_F32, t, 2);
+    if (vgpu_ptx_is_half(t))
+        return vgpu_ptx_dec_half(d, PTX_OP_MUL_F16, t, 2);
     int v = vgpu_ptx_variant_int(t);
     if (v < 0)
         return no_variant(d);
@@ -155,6 +159,8 @@ bool vgpu_ptx_dec_sign(struct ptx_dec *d)
         return vgpu_ptx_emit_alu(d, (d->arg ? PTX_OP_NEG_F32 : PTX_OP_ABS_F32) + (t == PTX_F64), t,
                                  1);
     }
+    if (vgpu_ptx_is_half(t))
+        return vgpu_ptx_dec_half(d, d->arg ? PTX_OP_NEG_F16 : PTX_OP_ABS_F16, t, 1);
     int v = vgpu_ptx_variant_int(t);
     if (v < 0 || v % 2 == 0)
         return no_variant(d);

@@ -69,6 +69,19 @@
     X(CVT_64_S32) X(CVT_32_U64) X(CVT_F32_S32) X(CVT_F32_U32) X(CVT_F64_S32) X(CVT_F64_F32)        \
     X(CVT_F32_F64) X(CVT_ANY)
 
+/* Half precision, exec_half.c and exec_cmp.c: the packed form follows the plain one */
+#define PTX_OPS_F16(X, n) X(n##_F16) X(n##_F16X2)
+#define PTX_OPS_HALF(X)                                                                            \
+    PTX_OPS_F16(X, ADD)                                                                            \
+    PTX_OPS_F16(X, SUB)                                                                            \
+    PTX_OPS_F16(X, MUL)                                                                            \
+    PTX_OPS_F16(X, FMA)                                                                            \
+    PTX_OPS_F16(X, NEG)                                                                            \
+    PTX_OPS_F16(X, ABS)                                                                            \
+    PTX_OPS_F16(X, EX2)                                                                            \
+    PTX_OPS_F16(X, TANH)                                                                           \
+    PTX_OPS_F16(X, SETP) PTX_OPS_F16(X, SET) X(CVT_F32_F16) X(CVT_F16_F32) X(ATOM_16)
+
 /* Memory, exec_mem.c and exec_atom.c */
 #define PTX_OPS_LD(X, n)                                                                           \
     X(n##_U8_32)                                                                                   \
@@ -89,7 +102,8 @@
 #define PTX_OPS(X)                                                                                 \
     PTX_OPS_INT(X)                                                                                 \
     PTX_OPS_BITS(X)                                                                                \
-    PTX_OPS_FLOAT(X) PTX_OPS_CMP(X) PTX_OPS_ROUND(X) PTX_OPS_CVT(X) PTX_OPS_MEM(X) PTX_OPS_WARP(X)
+    PTX_OPS_FLOAT(X) PTX_OPS_CMP(X) PTX_OPS_ROUND(X) PTX_OPS_CVT(X) PTX_OPS_MEM(X) PTX_OPS_WARP(X) \
+    PTX_OPS_HALF(X)
 /* clang-format on */
 
 enum ptx_op {
@@ -146,7 +160,8 @@ enum ptx_atom {
     PTX_ATOM_CAS,
     PTX_ATOM_INC,
     PTX_ATOM_DEC,
-    PTX_ATOM_ADD_FTZ /* what ADD_F is for a lane on global memory: never in an instruction */
+    PTX_ATOM_ADD_FTZ, /* what ADD_F is for a lane on global memory: never in an instruction */
+    PTX_ATOM_ADD_F16X2
 };
 
 enum ptx_bar { PTX_BAR_SYNC, PTX_BAR_ARRIVE, PTX_BAR_POPC, PTX_BAR_AND, PTX_BAR_OR };

@@ -109,6 +109,7 @@ enum ptx_sreg {
     PTX_SR_LANEMASK_GT,
     PTX_SR_TOTAL_SMEM,
     PTX_SR_DYNAMIC_SMEM,
+    PTX_SR_ZERO,     /* what reads as zero here: %envreg, %pm, %current_graph_exec */
     PTX_SR_GRIDID,   /* from here on 64-bit rows */
     PTX_SR_DYN_BASE, /* not PTX: where .extern .shared begins */
     PTX_SR_ROWS,

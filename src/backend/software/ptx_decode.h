@@ -95,6 +95,13 @@ bool vgpu_ptx_is_half(enum ptx_type t);
 bool vgpu_ptx_dec_half(struct ptx_dec *d, unsigned op, enum ptx_type t, unsigned n);
 bool vgpu_ptx_dec_set_type(struct ptx_dec *d, enum ptx_type to, enum ptx_type from);
 
+/* ptx_decode_misc.c */
+bool vgpu_ptx_dec_bmsk(struct ptx_dec *d);
+bool vgpu_ptx_dec_szext(struct ptx_dec *d);
+bool vgpu_ptx_dec_fns(struct ptx_dec *d);
+bool vgpu_ptx_dec_lop3_pred(struct ptx_dec *d, enum ptx_bool with);
+bool vgpu_ptx_dec_cvt_pack(struct ptx_dec *d);
+
 /* ptx_decode_mem.c */
 bool vgpu_ptx_dec_mov(struct ptx_dec *d);
 bool vgpu_ptx_dec_ld(struct ptx_dec *d);

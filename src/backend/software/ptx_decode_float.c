@@ -263,6 +263,8 @@ bool vgpu_ptx_dec_cvt(struct ptx_dec *d)
 {
     enum ptx_type dt, st;
     unsigned d_bytes, s_bytes;
+    if (vgpu_ptx_mod(d, "pack"))
+        return vgpu_ptx_dec_cvt_pack(d);
     unsigned round = vgpu_ptx_mod_round(d);
     take_ftz_sat(d);
     if (!vgpu_ptx_mod_type(d, &dt) || !vgpu_ptx_mod_type(d, &st))

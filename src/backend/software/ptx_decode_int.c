@@ -108,6 +108,8 @@ bool vgpu_ptx_dec_mad(struct ptx_dec *d)
         return vgpu_ptx_emit_alu(
             d, hi ? PTX_OP_MADCHI_U32 + (unsigned)v - 2 : PTX_OP_MADCLO_32 + wide, t, 3);
     }
+    if (hi && t == PTX_S32 && vgpu_ptx_mod(d, "sat"))
+        return vgpu_ptx_emit_alu(d, PTX_OP_MADHISAT_S32, t, 3);
     return vgpu_ptx_emit_alu(d, hi ? PTX_OP_MADHI_U16 + (unsigned)v : PTX_OP_MADLO_32 + wide, t, 3);
 }
 
@@ -180,6 +182,8 @@ bool vgpu_ptx_dec_mul24(struct ptx_dec *d)
     bool hi = vgpu_ptx_mod(d, "hi");
     if (!hi && !vgpu_ptx_mod(d, "lo"))
         return vgpu_ptx_refuse(d, "wants .lo or .hi");
+    if (d->arg && hi && t == PTX_S32 && vgpu_ptx_mod(d, "sat"))
+        return vgpu_ptx_emit_alu(d, PTX_OP_MAD24HISAT_S32, t, 3);
     unsigned op = d->arg ? (hi ? PTX_OP_MAD24HI_U32 : PTX_OP_MAD24LO_U32)
                          : (hi ? PTX_OP_MUL24HI_U32 : PTX_OP_MUL24LO_U32);
     return vgpu_ptx_emit_alu(d, op + (t == PTX_S32), t, d->arg ? 3 : 2);
@@ -320,6 +324,10 @@ bool vgpu_ptx_dec_lop3(struct ptx_dec *d)
         return false;
     if (t != PTX_B32)
         return no_variant(d);
+    if (vgpu_ptx_mod(d, "and"))
+        return vgpu_ptx_dec_lop3_pred(d, PTX_BOOL_AND);
+    if (vgpu_ptx_mod(d, "or"))
+        return vgpu_ptx_dec_lop3_pred(d, PTX_BOOL_OR);
     if (!vgpu_ptx_want(d, 5))
         return false;
     const struct ptx_operand *lut = &d->s->opds[4];

@@ -65,6 +65,9 @@ bool vgpu_ptx_dec_mov(struct ptx_dec *d)
             return false;
         return vgpu_ptx_emit(d, vgpu_ptx_type_bytes(t) == 8 ? PTX_OP_CVT_64_U32 : PTX_OP_MOV_32);
     }
+    if (o[1].kind == PTX_OPD_SREG && vgpu_ptx_type_bytes(t) == 4)
+        return vgpu_ptx_sreg_row(d->p, (enum ptx_sreg)o[1].index, &d->in.a) &&
+               vgpu_ptx_emit(d, PTX_OP_CVT_32_U64);
     return vgpu_ptx_src(d, 1, t, &d->in.a) &&
            vgpu_ptx_emit(d, PTX_OP_MOV_32 + (unsigned)vgpu_ptx_variant_width(t));
 }
@@ -100,8 +103,8 @@ static void take_ordering(struct ptx_dec *d, struct ordering *o)
     o->release = vgpu_ptx_mod(d, "release");
     if (vgpu_ptx_mod(d, "acq_rel"))
         o->acquire = o->release = true;
-    (void)(vgpu_ptx_mod(d, "relaxed") || vgpu_ptx_mod(d, "volatile") || vgpu_ptx_mod(d, "weak") ||
-           vgpu_ptx_mod(d, "mmio"));
+    vgpu_ptx_mod(d, "mmio"); /* every access here happens once, as written */
+    (void)(vgpu_ptx_mod(d, "relaxed") || vgpu_ptx_mod(d, "volatile") || vgpu_ptx_mod(d, "weak"));
     for (unsigned i = 0; i < 4; i++)
         if (vgpu_ptx_mod(d, scopes[i]))
             break;
@@ -406,8 +409,8 @@ bool vgpu_ptx_dec_cvta(struct ptx_dec *d)
 bool vgpu_ptx_dec_isspacep(struct ptx_dec *d)
 {
     enum ptx_space space = take_space(d);
-    if (space == PTX_SPACE_GENERIC || space == PTX_SPACE_CONST)
-        return vgpu_ptx_refuse(d, "wants .global, .shared, .local or .param");
+    if (space == PTX_SPACE_GENERIC)
+        return vgpu_ptx_refuse(d, "wants .const, .global, .shared, .local or .param");
     d->in.space = (uint8_t)space;
     return vgpu_ptx_want(d, 2) && vgpu_ptx_dst_pred(d, 0, &d->in.d) &&
            vgpu_ptx_src(d, 1, PTX_B64, &d->in.a) && vgpu_ptx_emit(d, PTX_OP_ISSPACEP);

@@ -82,6 +82,10 @@
     PTX_OPS_F16(X, TANH)                                                                           \
     PTX_OPS_F16(X, SETP) PTX_OPS_F16(X, SET) X(CVT_F32_F16) X(CVT_F16_F32) X(ATOM_16)
 
+/* Rare integer operations, exec_misc.c */
+#define PTX_OPS_MISC(X)                                                                            \
+    X(BMSK) X(SZEXT) X(FNS) X(LOP3P) X(MADHISAT_S32) X(MAD24HISAT_S32) X(CVT_PACK)
+
 /* Memory, exec_mem.c and exec_atom.c */
 #define PTX_OPS_LD(X, n)                                                                           \
     X(n##_U8_32)                                                                                   \
@@ -103,7 +107,8 @@
     PTX_OPS_INT(X)                                                                                 \
     PTX_OPS_BITS(X)                                                                                \
     PTX_OPS_FLOAT(X) PTX_OPS_CMP(X) PTX_OPS_ROUND(X) PTX_OPS_CVT(X) PTX_OPS_MEM(X) PTX_OPS_WARP(X) \
-    PTX_OPS_HALF(X)
+    PTX_OPS_HALF(X)                                                                                \
+    PTX_OPS_MISC(X)
 /* clang-format on */
 
 enum ptx_op {

@@ -74,7 +74,9 @@ enum ptx_space {
     PTX_SPACE_LOCAL,
     PTX_SPACE_PARAM,
     PTX_SPACE_CONST,
-    PTX_SPACE_REG
+    PTX_SPACE_REG,
+    PTX_SPACE_TEXREF, /* of a .texref or .surfref: nothing that could be loaded or stored */
+    PTX_SPACE_SURFREF
 };
 
 /* Where the windows lie in the generic address space; docs/software-backend.md has the map. */
@@ -196,6 +198,14 @@ struct ptx_global {
     uint64_t address, size_bytes;
 };
 
+/* A .texref or .surfref: the object whose handle it is stands for whatever it is bound to. */
+struct ptx_reference {
+    struct ptx_reference *next;
+    char *name;
+    uint64_t handle;
+    bool is_texture;
+};
+
 struct ptx_memory;
 
 struct ptx_module {
@@ -204,7 +214,8 @@ struct ptx_module {
     struct ptx_memory *memory; /* where globals live */
     struct ptx_function *functions;
     struct ptx_global *globals;
-    uint32_t global_count;
+    struct ptx_reference *references;
+    uint32_t global_count; /* of both */
     uint64_t const_bytes;
 };
 

@@ -137,7 +137,7 @@ static void take_cache(struct ptx_dec *d)
 static bool take_address(struct ptx_dec *d, unsigned i, enum ptx_space space)
 {
     struct ptx_operand o = d->s->opds[i];
-    if (i >= d->s->opd_count || o.kind != PTX_OPD_ADDR)
+    if (i >= d->s->opd_count || o.kind != PTX_OPD_ADDR || o.count)
         return vgpu_ptx_refuse(d, "an address in brackets belongs here");
     if (space == PTX_SPACE_CONST)
         space = PTX_SPACE_GLOBAL;

@@ -86,6 +86,9 @@
 #define PTX_OPS_MISC(X)                                                                            \
     X(BMSK) X(SZEXT) X(FNS) X(LOP3P) X(MADHISAT_S32) X(MAD24HISAT_S32) X(CVT_PACK)
 
+/* Textures and surfaces, exec_tex.c */
+#define PTX_OPS_TEX(X) X(TEX) X(TLD4) X(TXQ) X(SULD) X(SUST)
+
 /* Memory, exec_mem.c and exec_atom.c */
 #define PTX_OPS_LD(X, n)                                                                           \
     X(n##_U8_32)                                                                                   \
@@ -108,7 +111,7 @@
     PTX_OPS_BITS(X)                                                                                \
     PTX_OPS_FLOAT(X) PTX_OPS_CMP(X) PTX_OPS_ROUND(X) PTX_OPS_CVT(X) PTX_OPS_MEM(X) PTX_OPS_WARP(X) \
     PTX_OPS_HALF(X)                                                                                \
-    PTX_OPS_MISC(X)
+    PTX_OPS_MISC(X) PTX_OPS_TEX(X)
 /* clang-format on */
 
 enum ptx_op {
@@ -173,6 +176,20 @@ enum ptx_bar { PTX_BAR_SYNC, PTX_BAR_ARRIVE, PTX_BAR_POPC, PTX_BAR_AND, PTX_BAR_
 enum ptx_vote { PTX_VOTE_ALL, PTX_VOTE_ANY, PTX_VOTE_UNI, PTX_VOTE_BALLOT };
 enum ptx_shfl { PTX_SHFL_UP, PTX_SHFL_DOWN, PTX_SHFL_BFLY, PTX_SHFL_IDX };
 enum ptx_match { PTX_MATCH_ANY, PTX_MATCH_ALL };
+/* sub of textures and surfaces, the layered ones last; sub of TXQ */
+enum ptx_geometry { PTX_GEOM_1D, PTX_GEOM_2D, PTX_GEOM_3D, PTX_GEOM_A1D, PTX_GEOM_A2D };
+enum ptx_txq {
+    PTX_TXQ_WIDTH,
+    PTX_TXQ_HEIGHT,
+    PTX_TXQ_DEPTH,
+    PTX_TXQ_ARRAY_SIZE,
+    PTX_TXQ_CHANNEL_DATA_TYPE,
+    PTX_TXQ_CHANNEL_ORDER,
+    PTX_TXQ_NORMALIZED_COORDS, /* from here on of textures only */
+    PTX_TXQ_SAMPLES,
+    PTX_TXQ_LEVELS,
+    PTX_TXQ_COUNT
+};
 enum ptx_testp {
     PTX_TESTP_FINITE,
     PTX_TESTP_INFINITE,

@@ -102,6 +102,9 @@ bool vgpu_ptx_dec_fns(struct ptx_dec *d);
 bool vgpu_ptx_dec_lop3_pred(struct ptx_dec *d, enum ptx_bool with);
 bool vgpu_ptx_dec_cvt_pack(struct ptx_dec *d);
 
+/* ptx_decode_video.c */
+bool vgpu_ptx_dec_video(struct ptx_dec *d);
+
 /* ptx_decode_tex.c */
 bool vgpu_ptx_dec_tex(struct ptx_dec *d);
 bool vgpu_ptx_dec_suld(struct ptx_dec *d);

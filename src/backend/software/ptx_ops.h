@@ -82,9 +82,9 @@
     PTX_OPS_F16(X, TANH)                                                                           \
     PTX_OPS_F16(X, SETP) PTX_OPS_F16(X, SET) X(CVT_F32_F16) X(CVT_F16_F32) X(ATOM_16)
 
-/* Rare integer operations, exec_misc.c */
+/* Rare integer operations, exec_misc.c and exec_video.c */
 #define PTX_OPS_MISC(X)                                                                            \
-    X(BMSK) X(SZEXT) X(FNS) X(LOP3P) X(MADHISAT_S32) X(MAD24HISAT_S32) X(CVT_PACK)
+    X(BMSK) X(SZEXT) X(FNS) X(LOP3P) X(MADHISAT_S32) X(MAD24HISAT_S32) X(CVT_PACK) X(VIDEO)
 
 /* Textures and surfaces, exec_tex.c */
 #define PTX_OPS_TEX(X) X(TEX) X(TLD4) X(TXQ) X(SULD) X(SUST)
@@ -176,6 +176,18 @@ enum ptx_bar { PTX_BAR_SYNC, PTX_BAR_ARRIVE, PTX_BAR_POPC, PTX_BAR_AND, PTX_BAR_
 enum ptx_vote { PTX_VOTE_ALL, PTX_VOTE_ANY, PTX_VOTE_UNI, PTX_VOTE_BALLOT };
 enum ptx_shfl { PTX_SHFL_UP, PTX_SHFL_DOWN, PTX_SHFL_BFLY, PTX_SHFL_IDX };
 enum ptx_match { PTX_MATCH_ANY, PTX_MATCH_ALL };
+/* sub of VIDEO, and its vec */
+enum ptx_video {
+    PTX_VIDEO_ADD,
+    PTX_VIDEO_SUB,
+    PTX_VIDEO_AVRG,
+    PTX_VIDEO_ABSDIFF,
+    PTX_VIDEO_MIN,
+    PTX_VIDEO_MAX,
+    PTX_VIDEO_SET
+};
+enum ptx_video_then { PTX_VIDEO_ALONE, PTX_VIDEO_THEN_ADD, PTX_VIDEO_THEN_MIN, PTX_VIDEO_THEN_MAX };
+
 /* sub of textures and surfaces, the layered ones last; sub of TXQ */
 enum ptx_geometry { PTX_GEOM_1D, PTX_GEOM_2D, PTX_GEOM_3D, PTX_GEOM_A1D, PTX_GEOM_A2D };
 enum ptx_txq {

@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define REF(name, expr)                                                                            \
     static uint64_t name(uint64_t a, uint64_t b, uint64_t c)                                       \
@@ -403,11 +404,91 @@ static void test_rare(void **state)
     rig_op("mad24.hi.sat.s32 %rx, %ra, %rb, %rc;", 'r', mad24hi_sat);
 }
 
+/* Video instructions by parts of `bits` bits: `op` as the names say, signs of d, a and b. */
+static uint64_t video(const char *op, unsigned bits, const char *signs, bool sat, const char *then,
+                      uint64_t a, uint64_t b, uint64_t c)
+{
+    uint64_t result = 0, sum = (uint32_t)c;
+    for (unsigned at = 0; at < 32; at += bits) {
+        uint64_t ra = (uint32_t)a >> at, rb = (uint32_t)b >> at;
+        int64_t x = (int64_t)(ra << (64 - bits)) >> (64 - bits), v;
+        int64_t y = (int64_t)(rb << (64 - bits)) >> (64 - bits);
+        if (signs[1] == 'u')
+            x &= (1ll << bits) - 1;
+        if (signs[2] == 'u')
+            y &= (1ll << bits) - 1;
+        v = *op == '+'   ? x + y
+            : *op == '-' ? x - y
+            : *op == '|' ? llabs(x - y)
+            : *op == 'a' ? (x + y >= 0 ? (x + y + 1) / 2 : -((-x - y + 1) / 2))
+            : *op == '<' ? (x < y ? x : y)
+            : *op == '>' ? (x > y ? x : y)
+                         : x > y; /* set.gt */
+        int64_t top = signs[0] == 's' ? (1ll << (bits - 1)) - 1 : (1ll << bits) - 1;
+        int64_t bottom = signs[0] == 's' ? -top - 1 : 0;
+        if (sat)
+            v = v > top ? top : v < bottom ? bottom : v;
+        sum += (uint64_t)v;
+        result |= ((uint64_t)v & ((1ull << bits) - 1)) << at;
+    }
+    uint32_t r = (uint32_t)result, wc = (uint32_t)c;
+    bool less = signs[0] == 's' ? (int32_t)r < (int32_t)wc : r < wc;
+    if (*then == '<')
+        return less ? r : wc;
+    if (*then == '>')
+        return less ? wc : r;
+    return *then == '+' ? (uint32_t)sum : r;
+}
+#define VIDEO(name, op, bits, signs, sat, then)                                                    \
+    REF(name, video(op, bits, signs, sat, then, a, b, c))
+VIDEO(vabsdiff4_uuu, "|", 8, "uuu", false, "")
+VIDEO(vabsdiff4_uuu_add, "|", 8, "uuu", false, "+")
+VIDEO(vabsdiff4_sss_add, "|", 8, "sss", false, "+")
+VIDEO(vabsdiff2_sss_sat, "|", 16, "sss", true, "")
+VIDEO(vadd4_usu_sat, "+", 8, "usu", true, "")
+VIDEO(vadd2_sss_add, "+", 16, "sss", false, "+")
+VIDEO(vsub4_suu, "-", 8, "suu", false, "")
+VIDEO(vavrg4_uuu, "a", 8, "uuu", false, "")
+VIDEO(vavrg2_sss, "a", 16, "sss", false, "")
+VIDEO(vmin4_sss, "<", 8, "sss", false, "")
+VIDEO(vmax2_uuu, ">", 16, "uuu", false, "")
+VIDEO(vset4_gt, "s", 8, "uss", false, "")
+VIDEO(vset2_gt_add, "s", 16, "uuu", false, "+")
+VIDEO(vadd_sat, "+", 32, "ssu", true, "")
+VIDEO(vsub_sat_min, "-", 32, "uss", true, "<")
+VIDEO(vabsdiff_max, "|", 32, "sss", false, ">")
+VIDEO(vmin_add, "<", 32, "uus", false, "+")
+VIDEO(vset_add, "s", 32, "uuu", false, "+")
+
+static void test_video(void **state)
+{
+    (void)state;
+    rig_op("vabsdiff4.u32.u32.u32 %rx, %ra, %rb, %rc;", 'r', vabsdiff4_uuu);
+    rig_op("vabsdiff4.u32.u32.u32.add %rx, %ra, %rb, %rc;", 'r', vabsdiff4_uuu_add);
+    rig_op("vabsdiff4.s32.s32.s32.add %rx, %ra, %rb, %rc;", 'r', vabsdiff4_sss_add);
+    rig_op("vabsdiff2.s32.s32.s32.sat %rx, %ra, %rb, %rc;", 'r', vabsdiff2_sss_sat);
+    rig_op("vadd4.u32.s32.u32.sat %rx, %ra, %rb, %rc;", 'r', vadd4_usu_sat);
+    rig_op("vadd2.s32.s32.s32.add %rx, %ra, %rb, %rc;", 'r', vadd2_sss_add);
+    rig_op("vsub4.s32.u32.u32 %rx, %ra, %rb, %rc;", 'r', vsub4_suu);
+    rig_op("vavrg4.u32.u32.u32 %rx, %ra, %rb, %rc;", 'r', vavrg4_uuu);
+    rig_op("vavrg2.s32.s32.s32 %rx, %ra, %rb, %rc;", 'r', vavrg2_sss);
+    rig_op("vmin4.s32.s32.s32 %rx, %ra, %rb, %rc;", 'r', vmin4_sss);
+    rig_op("vmax2.u32.u32.u32 %rx, %ra, %rb, %rc;", 'r', vmax2_uuu);
+    rig_op("vset4.s32.s32.gt %rx, %ra, %rb, %rc;", 'r', vset4_gt);
+    rig_op("vset2.u32.u32.gt.add %rx, %ra, %rb, %rc;", 'r', vset2_gt_add);
+    rig_op("vadd.s32.s32.u32.sat %rx, %ra, %rb;", 'r', vadd_sat);
+    rig_op("vsub.u32.s32.s32.sat.min %rx, %ra, %rb, %rc;", 'r', vsub_sat_min);
+    rig_op("vabsdiff.s32.s32.s32.max %rx, %ra, %rb, %rc;", 'r', vabsdiff_max);
+    rig_op("vmin.u32.u32.s32.add %rx, %ra, %rb, %rc;", 'r', vmin_add);
+    rig_op("vset.u32.u32.gt.add %rx, %ra, %rb, %rc;", 'r', vset_add);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         VGPU_TEST(test_integer), VGPU_TEST(test_carry),   VGPU_TEST(test_compare),
         VGPU_TEST(test_select),  VGPU_TEST(test_convert), VGPU_TEST(test_rare),
+        VGPU_TEST(test_video),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,7 @@
  * other threads see them whole. Ordering is sequentially consistent, which is at least what any
  * .sem asks for.
  */
-#include "exec_fp.h"
+#include "exec_fp16.h"
 #include "exec_mem.h"
 
 typedef uint32_t __attribute__((may_alias)) mem_u32;
@@ -26,6 +26,8 @@ static uint32_t apply_32(unsigned op, uint32_t old, uint32_t b, uint32_t c)
     case PTX_ATOM_ADD_F:
     case PTX_ATOM_ADD_FTZ:
         return ptx_f32_bits(add_f32(ptx_bits_f32(old), ptx_bits_f32(b), op == PTX_ATOM_ADD_FTZ));
+    case PTX_ATOM_ADD_F16X2:
+        return ptx_half_add(old, b) | ptx_half_add(old >> 16, b >> 16) << 16;
     case PTX_ATOM_MIN_U:
         return old < b ? old : b;
     case PTX_ATOM_MIN_S:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* setp and set (PTX ISA, "Comparison and Selection Instructions"). */
-#include "exec_fp.h"
+#include "exec_fp16.h"
 
 #define LANES(EXPR)                                                                                \
     for (unsigned i = 0; i < PTX_LANES; i++)                                                       \
@@ -91,6 +91,21 @@ COMPARE_INT(S64, row_s64, int64_t)
 COMPARE_FLOAT(F32, row_f32, FLUSH_BOTH)
 COMPARE_FLOAT(F64, row_f64, (void)0)
 
+/* Halves are compared as the singles they are; `shift` says which half of a lane. */
+#define LOAD_HALVES(shift)                                                                         \
+    float fa[PTX_LANES], fb[PTX_LANES];                                                            \
+    const row_u32 *ha = ptx_src(w, in->a), *hb = ptx_src(w, in->b);                                \
+    bool ftz = in->flags & PTX_F_FTZ;                                                              \
+    for (unsigned i = 0; i < PTX_LANES; i++) {                                                     \
+        uint32_t x = ha[i] >> shift, y = hb[i] >> shift;                                           \
+        fa[i] = ptx_half_f32(ftz ? ptx_half_ftz(x) : x);                                           \
+        fb[i] = ptx_half_f32(ftz ? ptx_half_ftz(y) : y);                                           \
+    }                                                                                              \
+    a = fa;                                                                                        \
+    b = fb
+COMPARE_FLOAT(F16, row_f32, LOAD_HALVES(0))
+COMPARE_FLOAT(F16_HIGH, row_f32, LOAD_HALVES(16))
+
 /* vec: enum ptx_bool, combining with predicate c */
 static uint32_t combine(const struct ptx_warp *w, const struct ptx_insn *in, uint32_t r)
 {
@@ -114,11 +129,11 @@ static void set_predicates(struct ptx_warp *w, const struct ptx_insn *in, uint32
     ptx_set_pred(w, in->e, q, mask);
 }
 
-/* set: all ones, or 1.0f when flags say the destination is .f32 (WIDE) */
+/* set: imm is what true looks like in the destination's type */
 static void set_row(struct ptx_warp *w, const struct ptx_insn *in, uint32_t r, uint32_t mask)
 {
     r = combine(w, in, r);
-    uint32_t one = in->flags & PTX_F_WIDE ? 0x3f800000u : UINT32_MAX;
+    uint32_t one = (uint32_t)in->imm;
     row_u32 *d = ptx_dst(w, in->d);
     PTX_LANE_LOOP(uint32_t, r >> i & 1 ? one : 0)
 }
@@ -140,3 +155,23 @@ SETP(U64)
 SETP(S64)
 SETP(F32)
 SETP(F64)
+SETP(F16)
+
+/* .f16x2: p is the low halves' result and q the high ones', and c combines with either. */
+PTX_HANDLER(SETP_F16X2)
+{
+    uint32_t low = PTX_CAT(compare_, F16, VGPU_PTX_LEVEL)(w, in);
+    uint32_t high = PTX_CAT(compare_, F16_HIGH, VGPU_PTX_LEVEL)(w, in);
+    low = combine(w, in, low);
+    high = combine(w, in, high);
+    ptx_set_pred(w, in->d, low, mask);
+    ptx_set_pred(w, in->e, high, mask);
+}
+PTX_HANDLER(SET_F16X2)
+{
+    uint32_t low = combine(w, in, PTX_CAT(compare_, F16, VGPU_PTX_LEVEL)(w, in));
+    uint32_t high = combine(w, in, PTX_CAT(compare_, F16_HIGH, VGPU_PTX_LEVEL)(w, in));
+    uint32_t one = (uint32_t)in->imm;
+    row_u32 *d = ptx_dst(w, in->d);
+    PTX_LANE_LOOP(uint32_t, (low >> i & 1 ? one : 0) | (high >> i & 1 ? one << 16 : 0))
+}

@@ -103,13 +103,17 @@ PTX_HANDLER(NOP)
     (void)mask;
 }
 
-/* isspacep: in->space is asked about. */
+/* isspacep: in->space is asked about. Constant variables lie among the global ones. */
 PTX_HANDLER(ISSPACEP)
 {
     const row_u64 *a = ptx_src(w, in->a);
     uint32_t r = 0;
     for (unsigned i = 0; i < PTX_LANES; i++) {
         unsigned space = ptx_window(a[i]);
+        if (space == PTX_SPACE_GLOBAL) {
+            const struct ptx_region *at = vgpu_ptx_memory_find(w->memory, a[i]);
+            space = at && at->read_only ? PTX_SPACE_CONST : PTX_SPACE_GLOBAL;
+        }
         r |= (uint32_t)(space == in->space) << i;
     }
     ptx_set_pred(w, in->d, r, mask);

@@ -74,7 +74,9 @@ enum ptx_space {
     PTX_SPACE_LOCAL,
     PTX_SPACE_PARAM,
     PTX_SPACE_CONST,
-    PTX_SPACE_REG
+    PTX_SPACE_REG,
+    PTX_SPACE_TEXREF, /* of a .texref or .surfref: nothing that could be loaded or stored */
+    PTX_SPACE_SURFREF
 };
 
 /* Where the windows lie in the generic address space; docs/software-backend.md has the map. */
@@ -109,6 +111,7 @@ enum ptx_sreg {
     PTX_SR_LANEMASK_GT,
     PTX_SR_TOTAL_SMEM,
     PTX_SR_DYNAMIC_SMEM,
+    PTX_SR_ZERO,     /* what reads as zero here: %envreg, %pm, %current_graph_exec */
     PTX_SR_GRIDID,   /* from here on 64-bit rows */
     PTX_SR_DYN_BASE, /* not PTX: where .extern .shared begins */
     PTX_SR_ROWS,
@@ -195,6 +198,14 @@ struct ptx_global {
     uint64_t address, size_bytes;
 };
 
+/* A .texref or .surfref: the object whose handle it is stands for whatever it is bound to. */
+struct ptx_reference {
+    struct ptx_reference *next;
+    char *name;
+    uint64_t handle;
+    bool is_texture;
+};
+
 struct ptx_memory;
 
 struct ptx_module {
@@ -203,7 +214,8 @@ struct ptx_module {
     struct ptx_memory *memory; /* where globals live */
     struct ptx_function *functions;
     struct ptx_global *globals;
-    uint32_t global_count;
+    struct ptx_reference *references;
+    uint32_t global_count; /* of both */
     uint64_t const_bytes;
 };
 

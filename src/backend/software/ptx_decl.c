@@ -398,6 +398,12 @@ bool vgpu_ptx_declare(struct ptx_parser *p, enum ptx_space space, enum ptx_linka
 {
     enum ptx_type type = PTX_B32;
     uint32_t align, elems;
+    bool texref = p->tok.kind == PTX_TOK_DOT && vgpu_ptx_tok_text(&p->tok, "texref");
+    if (space == PTX_SPACE_GLOBAL &&
+        (texref || (p->tok.kind == PTX_TOK_DOT && vgpu_ptx_tok_text(&p->tok, "surfref")))) {
+        vgpu_ptx_next(p);
+        return vgpu_ptx_declare_reference(p, texref, linkage);
+    }
     if (!parse_type(p, &type, &align, &elems))
         return false;
     do {

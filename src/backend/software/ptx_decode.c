@@ -23,6 +23,7 @@ static const struct {
     {"bfe", vgpu_ptx_dec_bfield, 0},
     {"bfi", vgpu_ptx_dec_bfield, 1},
     {"bfind", vgpu_ptx_dec_bits, 0},
+    {"bmsk", vgpu_ptx_dec_bmsk, 0},
     {"bra", vgpu_ptx_dec_bra, 0},
     {"brev", vgpu_ptx_dec_bits, PTX_OP_BREV_32},
     {"brkpt", vgpu_ptx_dec_trap, 0},
@@ -39,6 +40,7 @@ static const struct {
     {"exit", vgpu_ptx_dec_exit, 0},
     {"fence", vgpu_ptx_dec_fence, 0},
     {"fma", vgpu_ptx_dec_fma, 0},
+    {"fns", vgpu_ptx_dec_fns, 0},
     {"isspacep", vgpu_ptx_dec_isspacep, 0},
     {"ld", vgpu_ptx_dec_ld, 0},
     {"ldu", vgpu_ptx_dec_ld, 0},
@@ -82,10 +84,37 @@ static const struct {
     {"st", vgpu_ptx_dec_st, 0},
     {"sub", vgpu_ptx_dec_addsub, 1},
     {"subc", vgpu_ptx_dec_carry, PTX_OP_SUBC_32},
+    {"suld", vgpu_ptx_dec_suld, 0},
+    {"suq", vgpu_ptx_dec_txq, 1},
+    {"sust", vgpu_ptx_dec_sust, 0},
+    {"szext", vgpu_ptx_dec_szext, 0},
     {"tanh", vgpu_ptx_dec_approx, PTX_OP_TANH_F32},
     {"testp", vgpu_ptx_dec_testp, 0},
+    {"tex", vgpu_ptx_dec_tex, 0},
+    {"tld4", vgpu_ptx_dec_tex, 1},
     {"trap", vgpu_ptx_dec_trap, 0},
+    {"txq", vgpu_ptx_dec_txq, 0},
+    {"vabsdiff", vgpu_ptx_dec_video, PTX_VIDEO_ABSDIFF | 1 << 4},
+    {"vabsdiff2", vgpu_ptx_dec_video, PTX_VIDEO_ABSDIFF | 2 << 4},
+    {"vabsdiff4", vgpu_ptx_dec_video, PTX_VIDEO_ABSDIFF | 4 << 4},
+    {"vadd", vgpu_ptx_dec_video, PTX_VIDEO_ADD | 1 << 4},
+    {"vadd2", vgpu_ptx_dec_video, PTX_VIDEO_ADD | 2 << 4},
+    {"vadd4", vgpu_ptx_dec_video, PTX_VIDEO_ADD | 4 << 4},
+    {"vavrg2", vgpu_ptx_dec_video, PTX_VIDEO_AVRG | 2 << 4},
+    {"vavrg4", vgpu_ptx_dec_video, PTX_VIDEO_AVRG | 4 << 4},
+    {"vmax", vgpu_ptx_dec_video, PTX_VIDEO_MAX | 1 << 4},
+    {"vmax2", vgpu_ptx_dec_video, PTX_VIDEO_MAX | 2 << 4},
+    {"vmax4", vgpu_ptx_dec_video, PTX_VIDEO_MAX | 4 << 4},
+    {"vmin", vgpu_ptx_dec_video, PTX_VIDEO_MIN | 1 << 4},
+    {"vmin2", vgpu_ptx_dec_video, PTX_VIDEO_MIN | 2 << 4},
+    {"vmin4", vgpu_ptx_dec_video, PTX_VIDEO_MIN | 4 << 4},
     {"vote", vgpu_ptx_dec_vote, 0},
+    {"vset", vgpu_ptx_dec_video, PTX_VIDEO_SET | 1 << 4},
+    {"vset2", vgpu_ptx_dec_video, PTX_VIDEO_SET | 2 << 4},
+    {"vset4", vgpu_ptx_dec_video, PTX_VIDEO_SET | 4 << 4},
+    {"vsub", vgpu_ptx_dec_video, PTX_VIDEO_SUB | 1 << 4},
+    {"vsub2", vgpu_ptx_dec_video, PTX_VIDEO_SUB | 2 << 4},
+    {"vsub4", vgpu_ptx_dec_video, PTX_VIDEO_SUB | 4 << 4},
     {"xor", vgpu_ptx_dec_logic, PTX_OP_XOR_32},
 };
 
@@ -125,6 +154,10 @@ bool vgpu_ptx_mod_type(struct ptx_dec *d, enum ptx_type *t)
             return true;
         }
     }
+    for (unsigned i = 0; i < d->s->mod_count; i++)
+        if (is_name(&d->s->mods[i], "bf16") || is_name(&d->s->mods[i], "bf16x2") ||
+            is_name(&d->s->mods[i], "tf32"))
+            return vgpu_ptx_refuse(d, "this type comes with sm_80, and this device is sm_75");
     return vgpu_ptx_refuse(d, "no type that this device knows");
 }
 
@@ -220,7 +253,7 @@ static bool immediate(struct ptx_dec *d, const struct ptx_operand *o, enum ptx_t
 {
     *bits = o->value;
     if (o->kind == PTX_OPD_INT) {
-        if (t == PTX_F32 || t == PTX_F64)
+        if (t == PTX_F32 || t == PTX_F64 || vgpu_ptx_is_half(t))
             return vgpu_ptx_refuse(d, "an integer where a floating-point value belongs");
         return true;
     }

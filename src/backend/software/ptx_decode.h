@@ -88,6 +88,29 @@ bool vgpu_ptx_dec_selp(struct ptx_dec *d);
 bool vgpu_ptx_dec_slct(struct ptx_dec *d);
 bool vgpu_ptx_dec_cvt(struct ptx_dec *d);
 
+/* ptx_decode_half.c */
+bool vgpu_ptx_is_half(enum ptx_type t);
+/* An operation of `n` sources on halves: `op` is the .f16 one. Takes .rn .ftz .sat where the ISA
+ * has them. */
+bool vgpu_ptx_dec_half(struct ptx_dec *d, unsigned op, enum ptx_type t, unsigned n);
+bool vgpu_ptx_dec_set_type(struct ptx_dec *d, enum ptx_type to, enum ptx_type from);
+
+/* ptx_decode_misc.c */
+bool vgpu_ptx_dec_bmsk(struct ptx_dec *d);
+bool vgpu_ptx_dec_szext(struct ptx_dec *d);
+bool vgpu_ptx_dec_fns(struct ptx_dec *d);
+bool vgpu_ptx_dec_lop3_pred(struct ptx_dec *d, enum ptx_bool with);
+bool vgpu_ptx_dec_cvt_pack(struct ptx_dec *d);
+
+/* ptx_decode_video.c */
+bool vgpu_ptx_dec_video(struct ptx_dec *d);
+
+/* ptx_decode_tex.c */
+bool vgpu_ptx_dec_tex(struct ptx_dec *d);
+bool vgpu_ptx_dec_suld(struct ptx_dec *d);
+bool vgpu_ptx_dec_sust(struct ptx_dec *d);
+bool vgpu_ptx_dec_txq(struct ptx_dec *d);
+
 /* ptx_decode_mem.c */
 bool vgpu_ptx_dec_mov(struct ptx_dec *d);
 bool vgpu_ptx_dec_ld(struct ptx_dec *d);

@@ -36,6 +36,8 @@ bool vgpu_ptx_dec_fma(struct ptx_dec *d)
     enum ptx_type t;
     if (!vgpu_ptx_mod_type(d, &t))
         return false;
+    if (vgpu_ptx_is_half(t))
+        return vgpu_ptx_dec_half(d, PTX_OP_FMA_F16, t, 3);
     return vgpu_ptx_variant_float(t) < 0
                ? no_variant(d)
                : vgpu_ptx_dec_float2(d, PTX_OP_FMA_F32, PTX_OP_RND_FMA_F32, t, 3);
@@ -70,7 +72,12 @@ bool vgpu_ptx_dec_approx(struct ptx_dec *d)
     enum ptx_type t;
     if (!vgpu_ptx_mod_type(d, &t))
         return false;
-    if (t != PTX_F32 || !vgpu_ptx_mod(d, "approx"))
+    if (!vgpu_ptx_mod(d, "approx"))
+        return no_variant(d);
+    if (vgpu_ptx_is_half(t) && (d->arg == PTX_OP_EX2_F32 || d->arg == PTX_OP_TANH_F32))
+        return vgpu_ptx_dec_half(d, d->arg == PTX_OP_EX2_F32 ? PTX_OP_EX2_F16 : PTX_OP_TANH_F16, t,
+                                 1);
+    if (t != PTX_F32)
         return no_variant(d);
     if (vgpu_ptx_mod(d, "ftz"))
         d->in.flags |= PTX_F_FTZ;
@@ -119,7 +126,7 @@ static bool take_compare(struct ptx_dec *d, enum ptx_type t)
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (!vgpu_ptx_mod(d, names[i].name))
             continue;
-        bool is_float = vgpu_ptx_variant_float(t) >= 0;
+        bool is_float = vgpu_ptx_variant_float(t) >= 0 || vgpu_ptx_is_half(t);
         bool is_unsigned = t == PTX_U16 || t == PTX_U32 || t == PTX_U64;
         bool is_bits = t == PTX_B16 || t == PTX_B32 || t == PTX_B64;
         if ((i >= 10 && !is_float) || (i >= 6 && i < 10 && !is_unsigned) || (i > 1 && is_bits))
@@ -147,24 +154,25 @@ bool vgpu_ptx_dec_setp(struct ptx_dec *d)
     unsigned op;
     if (vgpu_ptx_variant_float(t) >= 0)
         op = (d->arg ? PTX_OP_SET_F32 : PTX_OP_SETP_F32) + (t == PTX_F64);
+    else if (vgpu_ptx_is_half(t))
+        op = (d->arg ? PTX_OP_SET_F16 : PTX_OP_SETP_F16) + (t == PTX_F16X2);
     else if (vgpu_ptx_variant_int(t) >= 0)
         op = (d->arg ? PTX_OP_SET_U16 : PTX_OP_SETP_U16) + (unsigned)vgpu_ptx_variant_int(t);
     else
         return no_variant(d);
-    if (t == PTX_F32 && vgpu_ptx_mod(d, "ftz"))
+    if ((t == PTX_F32 || vgpu_ptx_is_half(t)) && vgpu_ptx_mod(d, "ftz"))
         d->in.flags |= PTX_F_FTZ;
 
     unsigned at = 1;
     d->in.e = PTX_PRED_SINK;
     if (d->arg == 1) {
-        if (to != PTX_U32 && to != PTX_S32 && to != PTX_F32)
-            return no_variant(d);
-        d->in.flags |= to == PTX_F32 ? PTX_F_WIDE : 0;
-        if (!vgpu_ptx_dst(d, 0, to, &d->in.d))
+        if (!vgpu_ptx_dec_set_type(d, to, t) || !vgpu_ptx_dst(d, 0, to, &d->in.d))
             return false;
     } else {
         if (!vgpu_ptx_dst_pred(d, 0, &d->in.d))
             return false;
+        if (d->s->opds[0].paired && t == PTX_F16)
+            return vgpu_ptx_refuse(d, "setp of .f16 has one destination");
         if (d->s->opds[0].paired && !vgpu_ptx_dst_pred(d, at++, &d->in.e))
             return false;
     }
@@ -244,6 +252,10 @@ static unsigned pick_cvt(const struct ptx_dec *d, enum ptx_type dt, enum ptx_typ
         return PTX_OP_CVT_F64_F32;
     if (dt == PTX_F32 && st == PTX_F64 && round == PTX_RND_N)
         return PTX_OP_CVT_F32_F64;
+    if (dt == PTX_F32 && st == PTX_F16 && round == PTX_RND_NONE)
+        return PTX_OP_CVT_F32_F16;
+    if (dt == PTX_F16 && st == PTX_F32 && round == PTX_RND_N)
+        return PTX_OP_CVT_F16_F32;
     return PTX_OP_CVT_ANY;
 }
 
@@ -251,6 +263,8 @@ bool vgpu_ptx_dec_cvt(struct ptx_dec *d)
 {
     enum ptx_type dt, st;
     unsigned d_bytes, s_bytes;
+    if (vgpu_ptx_mod(d, "pack"))
+        return vgpu_ptx_dec_cvt_pack(d);
     unsigned round = vgpu_ptx_mod_round(d);
     take_ftz_sat(d);
     if (!vgpu_ptx_mod_type(d, &dt) || !vgpu_ptx_mod_type(d, &st))

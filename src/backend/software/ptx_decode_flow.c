@@ -102,8 +102,8 @@ bool vgpu_ptx_dec_bar(struct ptx_dec *d)
 
 bool vgpu_ptx_dec_fence(struct ptx_dec *d)
 {
-    static const char *const names[] = {"sc",      "acq_rel", "acquire", "release", "cta",
-                                        "cluster", "gpu",     "gl",      "sys"};
+    static const char *const names[] = {"sc",  "acq_rel", "acquire", "release", "cta",  "cluster",
+                                        "gpu", "gl",      "sys",     "proxy",   "alias"};
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         vgpu_ptx_mod(d, names[i]);
     return vgpu_ptx_want(d, 0) && vgpu_ptx_emit(d, PTX_OP_FENCE);

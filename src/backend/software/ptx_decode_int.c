@@ -18,6 +18,8 @@ bool vgpu_ptx_dec_addsub(struct ptx_dec *d)
     if (vgpu_ptx_variant_float(t) >= 0)
         return vgpu_ptx_dec_float2(d, sub ? PTX_OP_SUB_F32 : PTX_OP_ADD_F32,
                                    sub ? PTX_OP_RND_SUB_F32 : PTX_OP_RND_ADD_F32, t, 2);
+    if (vgpu_ptx_is_half(t))
+        return vgpu_ptx_dec_half(d, sub ? PTX_OP_SUB_F16 : PTX_OP_ADD_F16, t, 2);
     if (vgpu_ptx_variant_int(t) < 0)
         return no_variant(d);
     unsigned wide = (unsigned)vgpu_ptx_variant_width(t);
@@ -67,6 +69,8 @@ bool vgpu_ptx_dec_mul(struct ptx_dec *d)
         return false;
     if (vgpu_ptx_variant_float(t) >= 0)
         return vgpu_ptx_dec_float2(d, PTX_OP_MUL_F32, PTX_OP_RND_MUL_F32, t, 2);
+    if (vgpu_ptx_is_half(t))
+        return vgpu_ptx_dec_half(d, PTX_OP_MUL_F16, t, 2);
     int v = vgpu_ptx_variant_int(t);
     if (v < 0)
         return no_variant(d);
@@ -104,6 +108,8 @@ bool vgpu_ptx_dec_mad(struct ptx_dec *d)
         return vgpu_ptx_emit_alu(
             d, hi ? PTX_OP_MADCHI_U32 + (unsigned)v - 2 : PTX_OP_MADCLO_32 + wide, t, 3);
     }
+    if (hi && t == PTX_S32 && vgpu_ptx_mod(d, "sat"))
+        return vgpu_ptx_emit_alu(d, PTX_OP_MADHISAT_S32, t, 3);
     return vgpu_ptx_emit_alu(d, hi ? PTX_OP_MADHI_U16 + (unsigned)v : PTX_OP_MADLO_32 + wide, t, 3);
 }
 
@@ -155,6 +161,8 @@ bool vgpu_ptx_dec_sign(struct ptx_dec *d)
         return vgpu_ptx_emit_alu(d, (d->arg ? PTX_OP_NEG_F32 : PTX_OP_ABS_F32) + (t == PTX_F64), t,
                                  1);
     }
+    if (vgpu_ptx_is_half(t))
+        return vgpu_ptx_dec_half(d, d->arg ? PTX_OP_NEG_F16 : PTX_OP_ABS_F16, t, 1);
     int v = vgpu_ptx_variant_int(t);
     if (v < 0 || v % 2 == 0)
         return no_variant(d);
@@ -174,6 +182,8 @@ bool vgpu_ptx_dec_mul24(struct ptx_dec *d)
     bool hi = vgpu_ptx_mod(d, "hi");
     if (!hi && !vgpu_ptx_mod(d, "lo"))
         return vgpu_ptx_refuse(d, "wants .lo or .hi");
+    if (d->arg && hi && t == PTX_S32 && vgpu_ptx_mod(d, "sat"))
+        return vgpu_ptx_emit_alu(d, PTX_OP_MAD24HISAT_S32, t, 3);
     unsigned op = d->arg ? (hi ? PTX_OP_MAD24HI_U32 : PTX_OP_MAD24LO_U32)
                          : (hi ? PTX_OP_MUL24HI_U32 : PTX_OP_MUL24LO_U32);
     return vgpu_ptx_emit_alu(d, op + (t == PTX_S32), t, d->arg ? 3 : 2);
@@ -314,6 +324,10 @@ bool vgpu_ptx_dec_lop3(struct ptx_dec *d)
         return false;
     if (t != PTX_B32)
         return no_variant(d);
+    if (vgpu_ptx_mod(d, "and"))
+        return vgpu_ptx_dec_lop3_pred(d, PTX_BOOL_AND);
+    if (vgpu_ptx_mod(d, "or"))
+        return vgpu_ptx_dec_lop3_pred(d, PTX_BOOL_OR);
     if (!vgpu_ptx_want(d, 5))
         return false;
     const struct ptx_operand *lut = &d->s->opds[4];

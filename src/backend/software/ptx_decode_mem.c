@@ -65,6 +65,9 @@ bool vgpu_ptx_dec_mov(struct ptx_dec *d)
             return false;
         return vgpu_ptx_emit(d, vgpu_ptx_type_bytes(t) == 8 ? PTX_OP_CVT_64_U32 : PTX_OP_MOV_32);
     }
+    if (o[1].kind == PTX_OPD_SREG && vgpu_ptx_type_bytes(t) == 4)
+        return vgpu_ptx_sreg_row(d->p, (enum ptx_sreg)o[1].index, &d->in.a) &&
+               vgpu_ptx_emit(d, PTX_OP_CVT_32_U64);
     return vgpu_ptx_src(d, 1, t, &d->in.a) &&
            vgpu_ptx_emit(d, PTX_OP_MOV_32 + (unsigned)vgpu_ptx_variant_width(t));
 }
@@ -100,8 +103,8 @@ static void take_ordering(struct ptx_dec *d, struct ordering *o)
     o->release = vgpu_ptx_mod(d, "release");
     if (vgpu_ptx_mod(d, "acq_rel"))
         o->acquire = o->release = true;
-    (void)(vgpu_ptx_mod(d, "relaxed") || vgpu_ptx_mod(d, "volatile") || vgpu_ptx_mod(d, "weak") ||
-           vgpu_ptx_mod(d, "mmio"));
+    vgpu_ptx_mod(d, "mmio"); /* every access here happens once, as written */
+    (void)(vgpu_ptx_mod(d, "relaxed") || vgpu_ptx_mod(d, "volatile") || vgpu_ptx_mod(d, "weak"));
     for (unsigned i = 0; i < 4; i++)
         if (vgpu_ptx_mod(d, scopes[i]))
             break;
@@ -134,7 +137,7 @@ static void take_cache(struct ptx_dec *d)
 static bool take_address(struct ptx_dec *d, unsigned i, enum ptx_space space)
 {
     struct ptx_operand o = d->s->opds[i];
-    if (i >= d->s->opd_count || o.kind != PTX_OPD_ADDR)
+    if (i >= d->s->opd_count || o.kind != PTX_OPD_ADDR || o.count)
         return vgpu_ptx_refuse(d, "an address in brackets belongs here");
     if (space == PTX_SPACE_CONST)
         space = PTX_SPACE_GLOBAL;
@@ -311,7 +314,7 @@ static bool atom_op(struct ptx_dec *d, enum ptx_type t, unsigned *op)
     bool is_bits = t == PTX_B32 || t == PTX_B64;
     bool is_signed = t == PTX_S32 || t == PTX_S64;
     bool is_unsigned = t == PTX_U32 || t == PTX_U64;
-    bool is_float = vgpu_ptx_variant_float(t) >= 0;
+    bool is_float = vgpu_ptx_variant_float(t) >= 0, is_half = vgpu_ptx_is_half(t);
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (!vgpu_ptx_mod(d, names[i].name))
             continue;
@@ -319,8 +322,10 @@ static bool atom_op(struct ptx_dec *d, enum ptx_type t, unsigned *op)
         bool ok;
         switch (*op) {
         case PTX_ATOM_ADD:
-            ok = is_signed || is_unsigned || is_float;
-            *op = is_float ? PTX_ATOM_ADD_F : PTX_ATOM_ADD;
+            ok = is_signed || is_unsigned || is_float || is_half;
+            *op = t == PTX_F16X2        ? PTX_ATOM_ADD_F16X2
+                  : is_float || is_half ? PTX_ATOM_ADD_F
+                                        : PTX_ATOM_ADD;
             break;
         case PTX_ATOM_MIN_U:
         case PTX_ATOM_MAX_U:
@@ -330,6 +335,9 @@ static bool atom_op(struct ptx_dec *d, enum ptx_type t, unsigned *op)
         case PTX_ATOM_INC:
         case PTX_ATOM_DEC:
             ok = t == PTX_U32;
+            break;
+        case PTX_ATOM_CAS:
+            ok = is_bits || t == PTX_B16;
             break;
         default:
             ok = is_bits;
@@ -347,9 +355,11 @@ bool vgpu_ptx_dec_atom(struct ptx_dec *d)
     unsigned op = 0, at = 0;
     enum ptx_space space = take_space(d);
     take_ordering(d, &order); /* every atomic here is sequentially consistent */
-    vgpu_ptx_mod(d, "noftz");
+    bool noftz = vgpu_ptx_mod(d, "noftz");
     if (!vgpu_ptx_mod_type(d, &t) || !atom_op(d, t, &op))
         return false;
+    if (noftz != vgpu_ptx_is_half(t))
+        return vgpu_ptx_refuse(d, ".noftz goes with .f16 and .f16x2, and they with it");
     if (space == PTX_SPACE_PARAM || space == PTX_SPACE_CONST || space == PTX_SPACE_LOCAL)
         return vgpu_ptx_refuse(d, "atomics are for global and shared memory");
     d->in.size = (uint8_t)vgpu_ptx_type_bytes(t);
@@ -365,6 +375,8 @@ bool vgpu_ptx_dec_atom(struct ptx_dec *d)
     d->in.c = d->in.b;
     if (op == PTX_ATOM_CAS && !vgpu_ptx_src(d, at + 2, t, &d->in.c))
         return false;
+    if (d->in.size == 2)
+        return vgpu_ptx_emit(d, PTX_OP_ATOM_16);
     return vgpu_ptx_emit(d, PTX_OP_ATOM_32 + (unsigned)vgpu_ptx_variant_width(t));
 }
 
@@ -397,8 +409,8 @@ bool vgpu_ptx_dec_cvta(struct ptx_dec *d)
 bool vgpu_ptx_dec_isspacep(struct ptx_dec *d)
 {
     enum ptx_space space = take_space(d);
-    if (space == PTX_SPACE_GENERIC || space == PTX_SPACE_CONST)
-        return vgpu_ptx_refuse(d, "wants .global, .shared, .local or .param");
+    if (space == PTX_SPACE_GENERIC)
+        return vgpu_ptx_refuse(d, "wants .const, .global, .shared, .local or .param");
     d->in.space = (uint8_t)space;
     return vgpu_ptx_want(d, 2) && vgpu_ptx_dst_pred(d, 0, &d->in.d) &&
            vgpu_ptx_src(d, 1, PTX_B64, &d->in.a) && vgpu_ptx_emit(d, PTX_OP_ISSPACEP);

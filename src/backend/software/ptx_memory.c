@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Device memory of the software backend; see ptx_memory.h. */
 #include "ptx_memory.h"
+#include "ptx_image.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ void vgpu_ptx_memory_free_all(struct ptx_memory *m)
         free(m->pieces[c]);
     }
     free(m->pieces);
+    vgpu_ptx_images_free(m->images);
     memset(m, 0, sizeof(*m));
 }
 

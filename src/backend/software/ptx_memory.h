@@ -43,11 +43,14 @@ struct ptx_piece {
     struct ptx_region region[PTX_PIECE_REGIONS];
 };
 
+struct ptx_images; /* ptx_image.h */
+
 struct ptx_memory {
     struct ptx_piece **pieces; /* any two neighbours hold more than half a piece together */
     size_t piece_count, piece_cap;
     size_t count; /* of regions */
     uint64_t used_bytes, quota_bytes;
+    struct ptx_images *images; /* NULL until there is one */
     uint64_t
         next; /* where the search for room begins: freed addresses come back as late as possible */
 };

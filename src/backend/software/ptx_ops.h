@@ -69,6 +69,26 @@
     X(CVT_64_S32) X(CVT_32_U64) X(CVT_F32_S32) X(CVT_F32_U32) X(CVT_F64_S32) X(CVT_F64_F32)        \
     X(CVT_F32_F64) X(CVT_ANY)
 
+/* Half precision, exec_half.c and exec_cmp.c: the packed form follows the plain one */
+#define PTX_OPS_F16(X, n) X(n##_F16) X(n##_F16X2)
+#define PTX_OPS_HALF(X)                                                                            \
+    PTX_OPS_F16(X, ADD)                                                                            \
+    PTX_OPS_F16(X, SUB)                                                                            \
+    PTX_OPS_F16(X, MUL)                                                                            \
+    PTX_OPS_F16(X, FMA)                                                                            \
+    PTX_OPS_F16(X, NEG)                                                                            \
+    PTX_OPS_F16(X, ABS)                                                                            \
+    PTX_OPS_F16(X, EX2)                                                                            \
+    PTX_OPS_F16(X, TANH)                                                                           \
+    PTX_OPS_F16(X, SETP) PTX_OPS_F16(X, SET) X(CVT_F32_F16) X(CVT_F16_F32) X(ATOM_16)
+
+/* Rare integer operations, exec_misc.c and exec_video.c */
+#define PTX_OPS_MISC(X)                                                                            \
+    X(BMSK) X(SZEXT) X(FNS) X(LOP3P) X(MADHISAT_S32) X(MAD24HISAT_S32) X(CVT_PACK) X(VIDEO)
+
+/* Textures and surfaces, exec_tex.c */
+#define PTX_OPS_TEX(X) X(TEX) X(TLD4) X(TXQ) X(SULD) X(SUST)
+
 /* Memory, exec_mem.c and exec_atom.c */
 #define PTX_OPS_LD(X, n)                                                                           \
     X(n##_U8_32)                                                                                   \
@@ -89,7 +109,9 @@
 #define PTX_OPS(X)                                                                                 \
     PTX_OPS_INT(X)                                                                                 \
     PTX_OPS_BITS(X)                                                                                \
-    PTX_OPS_FLOAT(X) PTX_OPS_CMP(X) PTX_OPS_ROUND(X) PTX_OPS_CVT(X) PTX_OPS_MEM(X) PTX_OPS_WARP(X)
+    PTX_OPS_FLOAT(X) PTX_OPS_CMP(X) PTX_OPS_ROUND(X) PTX_OPS_CVT(X) PTX_OPS_MEM(X) PTX_OPS_WARP(X) \
+    PTX_OPS_HALF(X)                                                                                \
+    PTX_OPS_MISC(X) PTX_OPS_TEX(X)
 /* clang-format on */
 
 enum ptx_op {
@@ -146,13 +168,40 @@ enum ptx_atom {
     PTX_ATOM_CAS,
     PTX_ATOM_INC,
     PTX_ATOM_DEC,
-    PTX_ATOM_ADD_FTZ /* what ADD_F is for a lane on global memory: never in an instruction */
+    PTX_ATOM_ADD_FTZ, /* what ADD_F is for a lane on global memory: never in an instruction */
+    PTX_ATOM_ADD_F16X2
 };
 
 enum ptx_bar { PTX_BAR_SYNC, PTX_BAR_ARRIVE, PTX_BAR_POPC, PTX_BAR_AND, PTX_BAR_OR };
 enum ptx_vote { PTX_VOTE_ALL, PTX_VOTE_ANY, PTX_VOTE_UNI, PTX_VOTE_BALLOT };
 enum ptx_shfl { PTX_SHFL_UP, PTX_SHFL_DOWN, PTX_SHFL_BFLY, PTX_SHFL_IDX };
 enum ptx_match { PTX_MATCH_ANY, PTX_MATCH_ALL };
+/* sub of VIDEO, and its vec */
+enum ptx_video {
+    PTX_VIDEO_ADD,
+    PTX_VIDEO_SUB,
+    PTX_VIDEO_AVRG,
+    PTX_VIDEO_ABSDIFF,
+    PTX_VIDEO_MIN,
+    PTX_VIDEO_MAX,
+    PTX_VIDEO_SET
+};
+enum ptx_video_then { PTX_VIDEO_ALONE, PTX_VIDEO_THEN_ADD, PTX_VIDEO_THEN_MIN, PTX_VIDEO_THEN_MAX };
+
+/* sub of textures and surfaces, the layered ones last; sub of TXQ */
+enum ptx_geometry { PTX_GEOM_1D, PTX_GEOM_2D, PTX_GEOM_3D, PTX_GEOM_A1D, PTX_GEOM_A2D };
+enum ptx_txq {
+    PTX_TXQ_WIDTH,
+    PTX_TXQ_HEIGHT,
+    PTX_TXQ_DEPTH,
+    PTX_TXQ_ARRAY_SIZE,
+    PTX_TXQ_CHANNEL_DATA_TYPE,
+    PTX_TXQ_CHANNEL_ORDER,
+    PTX_TXQ_NORMALIZED_COORDS, /* from here on of textures only */
+    PTX_TXQ_SAMPLES,
+    PTX_TXQ_LEVELS,
+    PTX_TXQ_COUNT
+};
 enum ptx_testp {
     PTX_TESTP_FINITE,
     PTX_TESTP_INFINITE,

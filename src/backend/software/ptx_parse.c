@@ -491,6 +491,7 @@ void vgpu_ptx_module_free(struct ptx_module *m)
     }
     for (struct ptx_global *g = m->globals; g; g = g->next)
         vgpu_ptx_memory_release(m->memory, g->address, true);
+    vgpu_ptx_drop_references(m);
     vgpu_ptx_arena_free(&m->arena);
     b->used_bytes -= MODULE_BYTES;
     free(m);

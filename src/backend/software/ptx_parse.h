@@ -28,7 +28,7 @@ enum ptx_operand_kind {
     PTX_OPD_NAME, /* a label or function: text, len */
     PTX_OPD_SREG, /* enum ptx_sreg in index */
     PTX_OPD_SINK, /* _ */
-    PTX_OPD_ADDR, /* [base + value]: base is `inner` */
+    PTX_OPD_ADDR, /* [base + value]: base is `inner`; count 1: coordinates follow, [base, {x}] */
     PTX_OPD_VEC,  /* {..}: the next `count` operands are its elements */
     PTX_OPD_WARP_SZ
 };
@@ -120,6 +120,9 @@ bool vgpu_ptx_declare_reg(struct ptx_parser *p);
  * `.param`. */
 bool vgpu_ptx_declare_param(struct ptx_parser *p, bool of_entry);
 bool vgpu_ptx_type_by_name(const char *s, uint32_t len, enum ptx_type *t);
+/* ptx_decode_tex.c: `.global .texref name;`, the token on the name; undoing them all. */
+bool vgpu_ptx_declare_reference(struct ptx_parser *p, bool texture, enum ptx_linkage linkage);
+void vgpu_ptx_drop_references(struct ptx_module *m);
 /* Finds a register, making a family's member on first use; NULL and no failure when the name is
  * unknown. */
 const struct ptx_symbol *vgpu_ptx_lookup(struct ptx_parser *p, const char *name, uint32_t len);

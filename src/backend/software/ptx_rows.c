@@ -131,6 +131,7 @@ static const struct {
     {"lanemask_gt", PTX_SR_LANEMASK_GT},
     {"total_smem_size", PTX_SR_TOTAL_SMEM},
     {"dynamic_smem_size", PTX_SR_DYNAMIC_SMEM},
+    {"current_graph_exec", PTX_SR_ZERO},
     {"clock", PTX_SR_CLOCK},
     {"clock_hi", PTX_SR_CLOCK_HI},
     {"clock64", PTX_SR_CLOCK64},
@@ -147,7 +148,19 @@ bool vgpu_ptx_sreg_by_name(const char *s, uint32_t len, enum ptx_sreg *r)
             return true;
         }
     }
-    return false;
+    /* %envreg0-31 belong to a driver there is not, %pm0-7 and %pm0_64-7_64 count nothing. */
+    unsigned n = 0, digits = 0, stem = len > 6 && memcmp(s, "envreg", 6) == 0 ? 6 : 2;
+    if (len < 3 || (stem == 2 && memcmp(s, "pm", 2) != 0))
+        return false;
+    for (; stem + digits < len && digits < 2 && s[stem + digits] >= '0' && s[stem + digits] <= '9';
+         digits++)
+        n = n * 10 + (unsigned)(s[stem + digits] - '0');
+    uint32_t left = len - stem - digits;
+    *r = PTX_SR_ZERO;
+    if (digits == 0)
+        return false;
+    return stem == 6 ? n < 32 && left == 0
+                     : n < 8 && (left == 0 || (left == 3 && memcmp(s + len - 3, "_64", 3) == 0));
 }
 
 bool vgpu_ptx_sreg_row(struct ptx_parser *p, enum ptx_sreg r, int32_t *row)

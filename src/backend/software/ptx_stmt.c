@@ -134,6 +134,22 @@ static bool parse_plain(struct ptx_parser *p, struct ptx_stmt *s)
     return true;
 }
 
+/* Behind '{': a vector, its elements behind it. */
+static bool parse_vector(struct ptx_parser *p, struct ptx_stmt *s)
+{
+    unsigned at = s->opd_count;
+    struct ptx_operand *o = new_operand(p, s);
+    if (!o)
+        return false;
+    o->kind = PTX_OPD_VEC;
+    do {
+        if (!parse_plain(p, s))
+            return false;
+    } while (vgpu_ptx_accept(p, ','));
+    s->opds[at].count = (uint8_t)(s->opd_count - at - 1);
+    return vgpu_ptx_expect(p, '}', "vector");
+}
+
 static bool parse_address(struct ptx_parser *p, struct ptx_stmt *s)
 {
     struct ptx_operand *o = new_operand(p, s);
@@ -157,6 +173,11 @@ static bool parse_address(struct ptx_parser *p, struct ptx_stmt *s)
     }
     o->inner = o->kind;
     o->kind = PTX_OPD_ADDR;
+    if (vgpu_ptx_accept(p, ',')) {
+        o->count = 1;
+        if (vgpu_ptx_accept(p, '{') ? !parse_vector(p, s) : !parse_plain(p, s))
+            return false;
+    }
     return vgpu_ptx_expect(p, ']', "address");
 }
 
@@ -164,19 +185,7 @@ static bool parse_operand(struct ptx_parser *p, struct ptx_stmt *s)
 {
     if (vgpu_ptx_accept(p, '['))
         return parse_address(p, s);
-    if (!vgpu_ptx_accept(p, '{'))
-        return parse_plain(p, s);
-    unsigned at = s->opd_count;
-    struct ptx_operand *o = new_operand(p, s);
-    if (!o)
-        return false;
-    o->kind = PTX_OPD_VEC;
-    do {
-        if (!parse_plain(p, s))
-            return false;
-    } while (vgpu_ptx_accept(p, ','));
-    s->opds[at].count = (uint8_t)(s->opd_count - at - 1);
-    return vgpu_ptx_expect(p, '}', "vector");
+    return vgpu_ptx_accept(p, '{') ? parse_vector(p, s) : parse_plain(p, s);
 }
 
 /* `@%p op.mods operands;`, the token on the `@` or behind the opcode (whose token is `op`). */

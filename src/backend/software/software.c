@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "backend/unpack.h"
+#include "ptx_image.h"
 #include "run.h"
 
 #define DEFAULT_MEMORY_BYTES ((uint64_t)1 << 30)
@@ -58,6 +59,12 @@ static const ptx_exec_fn *find_level(const char *name)
     if (!name || strcmp(name, "base") == 0)
         return vgpu_ptx_handlers_base;
     return NULL;
+}
+
+CUresult vgpu_software_memory(struct vgpu_backend *b, struct ptx_memory **memory)
+{
+    *memory = &b->memory;
+    return b->sticky;
 }
 
 CUresult vgpu_software_set_level(struct vgpu_backend *b, const char *level)
@@ -285,6 +292,11 @@ static struct ptx_module **find_module(struct vgpu_backend *b, struct vgpu_backe
     while (*at && *at != module_of(m))
         at = &(*at)->next;
     return at;
+}
+
+const struct ptx_module *vgpu_software_module(struct vgpu_backend *b, struct vgpu_backend_module *m)
+{
+    return *find_module(b, m);
 }
 
 static CUresult sw_module_unload(struct vgpu_backend *b, struct vgpu_backend_module *m)

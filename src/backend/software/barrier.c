@@ -7,15 +7,18 @@
 #include "run.h"
 
 /* What bar.red tells a lane. The lane is behind the instruction, so that is where its destination
- * is found. */
+ * is found, in the frame it was in. */
 static void deliver(struct ptx_warp *w, unsigned lane, const struct ptx_barrier *bar)
 {
-    const struct ptx_insn *in = &w->code[w->lane_pc[lane] - 1];
+    const struct ptx_insn *in = &w->code[(uint32_t)w->lane_at[lane] - 1];
+    const struct ptx_function *fn = w->functions[in->function];
+    uint8_t *regs = w->stack + (size_t)ptx_place_base(w->lane_at[lane]) * PTX_SLOT_BYTES;
+    row_u32 *preds = (void *)(regs + (size_t)fn->slots * PTX_SLOT_BYTES);
     bool yes = in->sub == PTX_BAR_AND ? bar->popc == bar->voted : bar->popc != 0;
     if (in->sub == PTX_BAR_POPC)
-        ((row_u32 *)ptx_dst(w, in->d))[lane] = bar->popc;
+        ((row_u32 *)(void *)(regs + (size_t)(uint32_t)in->d * PTX_SLOT_BYTES))[lane] = bar->popc;
     else if (in->sub == PTX_BAR_AND || in->sub == PTX_BAR_OR)
-        ptx_set_pred(w, in->d, yes ? UINT32_MAX : 0, 1u << lane);
+        preds[in->d] = (preds[in->d] & ~(1u << lane)) | (yes ? 1u << lane : 0);
 }
 
 static void release(struct ptx_block *b, unsigned id)

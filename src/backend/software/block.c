@@ -11,9 +11,13 @@
 /* Mappings up to this size stay from launch to launch; larger ones are given back after each. */
 #define KEEP_BYTES ((size_t)1 << 20)
 
+/* One warp's special registers as called functions get them: 32-bit rows, then 64-bit ones. */
+#define SPECIALS_BYTES                                                                             \
+    ((size_t)(PTX_SR_GRIDID + 2 * (PTX_SR_ROWS - PTX_SR_GRIDID)) * PTX_SLOT_BYTES)
+
 /* What one block takes of the host, in bytes. */
 struct parts {
-    size_t regs, preds, shared, local, warps;
+    size_t regs, specials, shared, local, warps;
 };
 
 static size_t in_pages(size_t bytes)
@@ -24,12 +28,11 @@ static size_t in_pages(size_t bytes)
 /* The factors are bounded (ptx.h), so nothing here overflows. */
 static struct parts parts_of(const struct ptx_grid *g)
 {
-    const struct ptx_function *fn = g->fn;
     struct parts n = {
-        .regs = in_pages((size_t)fn->slots * PTX_SLOT_BYTES * g->warps),
-        .preds = in_pages((size_t)fn->preds * sizeof(uint32_t) * g->warps),
+        .regs = in_pages((size_t)g->stack_slots * PTX_SLOT_BYTES * g->warps),
+        .specials = g->fn->calls ? in_pages(SPECIALS_BYTES * g->warps) : 0,
         .shared = in_pages(g->shared_bytes + 16),
-        .local = in_pages((size_t)fn->local_bytes * PTX_LANES * g->warps),
+        .local = in_pages((size_t)g->local_bytes * PTX_LANES * g->warps),
         .warps = in_pages(sizeof(struct ptx_warp) * g->warps),
     };
     return n;
@@ -38,7 +41,7 @@ static struct parts parts_of(const struct ptx_grid *g)
 size_t vgpu_ptx_block_bytes(const struct ptx_grid *g)
 {
     struct parts n = parts_of(g);
-    return n.regs + n.preds + n.shared + n.local + n.warps;
+    return n.regs + n.specials + n.shared + n.local + n.warps;
 }
 
 /* The mapping at `at`, of *have bytes, or a new one, all zeros, where it is smaller than `need`.
@@ -67,7 +70,7 @@ static void *trim_part(void *at, size_t *have)
 void vgpu_ptx_block_trim(struct ptx_block *b)
 {
     b->regs = trim_part(b->regs, &b->regs_bytes);
-    b->preds = trim_part(b->preds, &b->preds_bytes);
+    b->specials = trim_part(b->specials, &b->specials_bytes);
     b->shared = trim_part(b->shared, &b->shared_bytes);
     b->local = trim_part(b->local, &b->local_bytes);
     b->warps = trim_part(b->warps, &b->warps_bytes);
@@ -77,8 +80,8 @@ void vgpu_ptx_block_release(struct ptx_block *b)
 {
     if (b->regs_bytes)
         munmap(b->regs, b->regs_bytes);
-    if (b->preds_bytes)
-        munmap(b->preds, b->preds_bytes);
+    if (b->specials_bytes)
+        munmap(b->specials, b->specials_bytes);
     if (b->shared_bytes)
         munmap(b->shared, b->shared_bytes);
     if (b->local_bytes)
@@ -152,51 +155,70 @@ static uint32_t sreg_value(const struct ptx_block *b, uint32_t sreg, uint32_t wa
     }
 }
 
+static void fill_special(const struct ptx_block *b, void *row, uint32_t sreg, uint32_t warp)
+{
+    if (sreg == PTX_SR_GRIDID) {
+        fill_64(row, b->grid->grid_id);
+    } else if (sreg == PTX_SR_DYN_BASE) {
+        fill_64(row, b->grid->dynamic_base);
+    } else {
+        row_u32 *r = row;
+        for (unsigned i = 0; i < PTX_LANES; i++)
+            r[i] = sreg_value(b, sreg, warp, i);
+    }
+}
+
 /* Once per launch: everything that does not change with the block. */
 static void fill_specials(struct ptx_block *b, struct ptx_warp *w, uint32_t warp)
 {
     const struct ptx_vec *v = &b->grid->fn->specials;
     const struct ptx_special_use *use = v->data;
-    for (size_t k = 0; k < v->count; k++) {
-        void *row = ptx_dst(w, use[k].row);
-        if (use[k].sreg == PTX_SR_GRIDID) {
-            fill_64(row, b->grid->grid_id);
-        } else if (use[k].sreg == PTX_SR_DYN_BASE) {
-            fill_64(row, b->grid->dynamic_base);
-        } else {
-            row_u32 *r = row;
-            for (unsigned i = 0; i < PTX_LANES; i++)
-                r[i] = sreg_value(b, use[k].sreg, warp, i);
-        }
-    }
+    for (size_t k = 0; k < v->count; k++)
+        fill_special(b, ptx_dst(w, use[k].row), use[k].sreg, warp);
+}
+
+/* The row that called functions get a special register from. */
+static uint8_t *special_row(const struct ptx_block *b, uint32_t warp, unsigned sreg)
+{
+    unsigned slot = sreg < PTX_SR_GRIDID ? sreg : PTX_SR_GRIDID + 2 * (sreg - PTX_SR_GRIDID);
+    return b->specials + SPECIALS_BYTES * warp + (size_t)slot * PTX_SLOT_BYTES;
+}
+
+static void fill_callee_specials(struct ptx_block *b, struct ptx_warp *w, uint32_t warp)
+{
+    w->specials = b->specials + SPECIALS_BYTES * warp;
+    for (uint64_t left = b->grid->module->callee_specials; left; left &= left - 1)
+        fill_special(b, special_row(b, warp, (unsigned)__builtin_ctzll(left)),
+                     (unsigned)__builtin_ctzll(left), warp);
 }
 
 CUresult vgpu_ptx_block_prepare(struct ptx_block *b, struct ptx_grid *g, unsigned sm)
 {
     const struct ptx_function *fn = g->fn;
-    size_t warp_regs = (size_t)fn->slots * PTX_SLOT_BYTES;
-    size_t warp_local = (size_t)fn->local_bytes * PTX_LANES;
+    size_t warp_stack = (size_t)g->stack_slots * PTX_SLOT_BYTES;
+    size_t warp_local = (size_t)g->local_bytes * PTX_LANES;
     struct parts n = parts_of(g);
     b->grid = g;
     b->sm = sm;
     b->regs = map_part(b->regs, &b->regs_bytes, n.regs);
-    b->preds = map_part(b->preds, &b->preds_bytes, n.preds);
+    b->specials = map_part(b->specials, &b->specials_bytes, n.specials);
     b->shared = map_part(b->shared, &b->shared_bytes, n.shared);
     b->local = map_part(b->local, &b->local_bytes, n.local);
     b->warps = map_part(b->warps, &b->warps_bytes, n.warps);
-    if (b->regs_bytes < n.regs || b->preds_bytes < n.preds || b->shared_bytes < n.shared ||
+    if (b->regs_bytes < n.regs || b->specials_bytes < n.specials || b->shared_bytes < n.shared ||
         b->local_bytes < n.local || b->warps_bytes < n.warps)
         return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
     for (uint32_t k = 0; k < g->warps; k++) {
         struct ptx_warp *w = &b->warps[k];
         memset(w, 0, sizeof(*w));
-        w->regs = b->regs + warp_regs * k;
-        w->preds = b->preds + (size_t)fn->preds * k;
+        w->stack = b->regs + warp_stack * k;
+        w->stack_slots = g->stack_slots;
+        w->functions = g->module->table.data;
+        vgpu_ptx_set_frame(w, 0, fn);
         w->local = b->local ? b->local + warp_local * k : NULL;
-        w->local_bytes = fn->local_bytes;
+        w->local_bytes = g->local_bytes;
         w->shared = b->shared;
         w->shared_bytes = g->shared_bytes;
-        w->consts = fn->consts.data;
         w->code = g->code;
         w->params = g->params;
         w->param_bytes = fn->info->param_bytes;
@@ -205,6 +227,8 @@ CUresult vgpu_ptx_block_prepare(struct ptx_block *b, struct ptx_grid *g, unsigne
         w->all = left >= PTX_LANES ? UINT32_MAX : (1u << left) - 1;
         w->preds[PTX_PRED_TRUE] = UINT32_MAX;
         fill_specials(b, w, k);
+        if (fn->calls)
+            fill_callee_specials(b, w, k);
     }
     return CUDA_SUCCESS;
 }
@@ -221,15 +245,21 @@ static void begin_block(struct ptx_block *b, uint64_t index)
     b->live_threads = g->threads;
     for (uint32_t k = 0; k < g->warps; k++) {
         struct ptx_warp *w = &b->warps[k];
-        w->pc = 0;
+        vgpu_ptx_set_frame(w, 0, g->fn);
+        w->pc = g->fn->first;
+        for (unsigned i = 0; i < PTX_LANES; i++)
+            w->sp[i] = g->fn->local_bytes;
         w->active = w->live = w->all;
         w->stop_pc = UINT32_MAX;
-        w->bar_wait = w->sync_wait = w->sync_go = w->cc = w->boost = w->boost_pc = 0;
+        w->bar_wait = w->sync_wait = w->sync_go = w->cc = w->boost = 0;
+        w->boost_at = 0;
         w->sync_alone = false;
         memset(w->bar_lanes, 0, sizeof(w->bar_lanes));
         for (size_t s = 0; s < v->count; s++)
             if (use[s].sreg >= PTX_SR_CTAID_X && use[s].sreg <= PTX_SR_CTAID_Z)
                 fill_32(ptx_dst(w, use[s].row), b->ctaid[use[s].sreg - PTX_SR_CTAID_X]);
+        for (unsigned i = 0; i < 3 && g->fn->calls; i++)
+            fill_32(special_row(b, k, PTX_SR_CTAID_X + i), b->ctaid[i]);
     }
 }
 
@@ -287,7 +317,7 @@ bool vgpu_ptx_block_run(struct ptx_block *b, uint64_t index)
             for (uint32_t k = 0; k < g->warps && !f.line; k++) {
                 struct ptx_warp *w = &b->warps[k];
                 if (w->bar_wait)
-                    f.line = w->code[w->lane_pc[__builtin_ctz(w->bar_wait)] - 1].line;
+                    f.line = w->code[(uint32_t)w->lane_at[__builtin_ctz(w->bar_wait)] - 1].line;
             }
             f.deadlock = true;
             report(g, &f);

@@ -53,12 +53,37 @@ struct ptx_warp {
     uint32_t param_bytes;
     const struct ptx_memory *memory;
     struct ptx_fault fault;
-    uint32_t lane_pc[PTX_LANES];
+    uint64_t lane_at[PTX_LANES]; /* ptx_place() of the lanes that do not run */
     uint8_t lane_bar[PTX_LANES];
     uint32_t bar_lanes[PTX_MAX_BARRIERS]; /* that have arrived since it last completed */
-    uint32_t boost;    /* backward branches left to a group that was let ahead of its turn */
-    uint32_t boost_pc; /* where the last one was left: the next is behind it */
+    uint32_t boost;                       /* cost left to a group that was let ahead of its turn */
+    uint64_t boost_at;                    /* where the last one was left: the next is behind it */
+    /*
+     * The stack of called functions. Each lane has its own column of it, so lanes that have called
+     * different functions do not meet; regs, preds and consts are those of the running group.
+     */
+    const struct ptx_function *fn; /* the running group is in */
+    uint32_t base;                 /* slot its frame begins at */
+    uint32_t stack_slots;
+    uint8_t *stack;                        /* frame 0 begins here */
+    const uint8_t *specials;               /* rows of enum ptx_sreg; NULL when nothing is called */
+    struct ptx_function *const *functions; /* of the module, by index */
+    uint32_t sp[PTX_LANES];                /* of .local memory: bytes in use */
 };
+
+/*
+ * Where a lane is: frame and program counter in one number, so ordered that who is deepest in calls
+ * and then lowest in the text runs first and the others are waiting for it when it gets to them.
+ */
+static inline uint64_t ptx_place(uint32_t base, uint32_t pc)
+{
+    return (uint64_t)~base << 32 | pc;
+}
+
+static inline uint32_t ptx_place_base(uint64_t at)
+{
+    return ~(uint32_t)(at >> 32);
+}
 
 /* The first fault of a warp stops it after the current instruction. */
 static inline void ptx_warp_fault(struct ptx_warp *w, const struct ptx_insn *in, CUresult result,

@@ -42,8 +42,7 @@ static int shown(uint32_t len)
     return (int)(len > 100 ? 100 : len);
 }
 
-/* A new name in the present scope; the same one twice is an error, hiding an outer one is not. */
-static struct ptx_symbol *declare(struct ptx_parser *p, const struct ptx_tok *name)
+struct ptx_symbol *vgpu_ptx_declare_name(struct ptx_parser *p, const struct ptx_tok *name)
 {
     const struct ptx_symbol *old = vgpu_ptx_symbol_find(&p->symbols, name->text, name->len);
     if (old && old->scope == p->scope) {
@@ -87,7 +86,7 @@ bool vgpu_ptx_declare_reg(struct ptx_parser *p)
         struct ptx_tok name = {0};
         if (!want_name(p, &name))
             return false;
-        struct ptx_symbol *s = declare(p, &name);
+        struct ptx_symbol *s = vgpu_ptx_declare_name(p, &name);
         if (!s)
             return false;
         s->type = (uint8_t)type;
@@ -172,8 +171,8 @@ const struct ptx_symbol *vgpu_ptx_lookup(struct ptx_parser *p, const char *name,
     return find_member(p, family, (uint32_t)n);
 }
 
-/* `.align 8`, a vector size, then the type; the token is behind the state space. */
-static bool parse_type(struct ptx_parser *p, enum ptx_type *type, uint32_t *align, uint32_t *elems)
+bool vgpu_ptx_parse_type(struct ptx_parser *p, enum ptx_type *type, uint32_t *align,
+                         uint32_t *elems)
 {
     *align = 0;
     *elems = 1;
@@ -215,8 +214,7 @@ static bool parse_type(struct ptx_parser *p, enum ptx_type *type, uint32_t *alig
     }
 }
 
-/* `[4][8]`: multiplies into *count; *open is set by one leading `[]`. */
-static bool parse_dimensions(struct ptx_parser *p, uint64_t *count, bool *open)
+bool vgpu_ptx_parse_dimensions(struct ptx_parser *p, uint64_t *count, bool *open)
 {
     *open = false;
     for (bool first = true; vgpu_ptx_accept(p, '['); first = false) {
@@ -280,12 +278,13 @@ static bool parse_value(struct ptx_parser *p, enum ptx_type type, uint64_t *bits
         *bits = minus ? u ^ (type == PTX_F64 ? 1ull << 63 : 1ull << 31) : u;
     } else if (t->kind == PTX_TOK_IDENT && type_table[type].bytes == 8) {
         const struct ptx_symbol *s = vgpu_ptx_symbol_find(&p->symbols, t->text, t->len);
-        if (!s || s->kind != PTX_SYM_VAR ||
-            (s->space != PTX_SPACE_GLOBAL && s->space != PTX_SPACE_CONST) || s->is_extern)
+        if (s && s->kind == PTX_SYM_VAR && !s->is_extern &&
+            (s->space == PTX_SPACE_GLOBAL || s->space == PTX_SPACE_CONST))
+            *bits = s->value;
+        else if (!vgpu_ptx_function_address(p, t->text, t->len, t->line, bits))
             return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, t->line,
-                                 "'%.*s' is no variable whose address is known here", shown(t->len),
+                                 "'%.*s' is nothing whose address is known here", shown(t->len),
                                  t->text);
-        *bits = s->value;
         vgpu_ptx_next(p);
         if (generic && !vgpu_ptx_expect(p, ')', "generic()"))
             return false;
@@ -391,6 +390,14 @@ static bool finish_variable(struct ptx_parser *p, struct ptx_symbol *s, const st
         return true;
     if (s->size == 0)
         return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, s->line, "a variable without a size");
+    if (s->space == PTX_SPACE_SHARED) {
+        struct ptx_shared_var *v = vgpu_ptx_vec_push(p->budget, &p->shared_vars, sizeof(*v));
+        if (!v)
+            return vgpu_ptx_fail_memory(p);
+        v->size_bytes = s->size;
+        v->align = s->align;
+        s->index = (int32_t)p->shared_vars.count - 1;
+    }
     return true;
 }
 
@@ -404,16 +411,16 @@ bool vgpu_ptx_declare(struct ptx_parser *p, enum ptx_space space, enum ptx_linka
         vgpu_ptx_next(p);
         return vgpu_ptx_declare_reference(p, texref, linkage);
     }
-    if (!parse_type(p, &type, &align, &elems))
+    if (!vgpu_ptx_parse_type(p, &type, &align, &elems))
         return false;
     do {
         struct ptx_tok name = {0};
         struct ptx_vec init = {0};
         uint64_t count = elems;
         bool open, ok = true;
-        if (!want_name(p, &name) || !parse_dimensions(p, &count, &open))
+        if (!want_name(p, &name) || !vgpu_ptx_parse_dimensions(p, &count, &open))
             return false;
-        struct ptx_symbol *s = declare(p, &name);
+        struct ptx_symbol *s = vgpu_ptx_declare_name(p, &name);
         if (!s)
             return false;
         s->kind = PTX_SYM_VAR;
@@ -434,73 +441,21 @@ bool vgpu_ptx_declare(struct ptx_parser *p, enum ptx_space space, enum ptx_linka
     return vgpu_ptx_expect(p, ';', "declaration");
 }
 
-bool vgpu_ptx_declare_param(struct ptx_parser *p, bool of_entry)
-{
-    enum ptx_type type = PTX_B32;
-    uint32_t align = 0, elems = 1;
-    struct ptx_tok name = {0};
-    uint64_t count = 1;
-    bool open;
-    if (!parse_type(p, &type, &align, &elems))
-        return false;
-    /* .ptr says what the pointer points to: a promise to an optimiser, nothing to us. */
-    if (p->tok.kind == PTX_TOK_DOT && vgpu_ptx_tok_text(&p->tok, "ptr")) {
-        vgpu_ptx_next(p);
-        while (p->tok.kind == PTX_TOK_DOT) {
-            bool is_align = vgpu_ptx_tok_text(&p->tok, "align");
-            vgpu_ptx_next(p);
-            if (is_align) {
-                if (p->tok.kind != PTX_TOK_INT)
-                    return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, p->tok.line,
-                                         "an alignment belongs here");
-                vgpu_ptx_next(p);
-            }
-        }
-    }
-    if (!want_name(p, &name) || !parse_dimensions(p, &count, &open))
-        return false;
-    struct ptx_symbol *s = declare(p, &name);
-    if (!s)
-        return false;
-    s->kind = PTX_SYM_VAR;
-    s->type = (uint8_t)type;
-    s->space = PTX_SPACE_PARAM;
-    s->size = open ? 0 : count * elems * type_table[type].bytes;
-    uint64_t at = ((uint64_t)p->param_bytes + align - 1) & ~(uint64_t)(align - 1);
-    if (s->size > PTX_MAX_PARAM_BYTES || at > PTX_MAX_PARAM_BYTES - s->size)
-        return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, name.line,
-                             "more than %u bytes of parameters", PTX_MAX_PARAM_BYTES);
-    s->value = at;
-    p->param_bytes = (uint32_t)(at + s->size);
-    if (of_entry) {
-        struct vgpu_kernel_info *info = p->fn->info;
-        if (info->param_count >= VGPU_KERNEL_MAX_PARAMS)
-            return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, name.line, "more than %u parameters",
-                                 VGPU_KERNEL_MAX_PARAMS);
-        info->params[info->param_count].offset = (uint32_t)at;
-        info->params[info->param_count].size = (uint32_t)s->size;
-        info->param_count++;
-    }
-    return true;
-}
-
 bool vgpu_ptx_place(struct ptx_parser *p, const struct ptx_symbol *sym, uint64_t *offset)
 {
     /* The table is ours; only the present function's view of the symbol changes. */
     struct ptx_symbol *s = (struct ptx_symbol *)(uintptr_t)sym;
-    bool shared = s->space == PTX_SPACE_SHARED;
-    uint64_t *used = shared ? &p->shared_used : &p->local_used;
-    uint64_t max = shared ? PTX_MAX_SHARED_BYTES : PTX_MAX_LOCAL_BYTES;
     if (s->stamp != p->fn_stamp) {
-        uint64_t at = (*used + s->align - 1) & ~(uint64_t)(s->align - 1);
-        if (s->size > max || at > max - s->size)
+        uint64_t at = (p->local_used + s->align - 1) & ~(uint64_t)(s->align - 1);
+        if (s->size > PTX_MAX_LOCAL_BYTES || at > PTX_MAX_LOCAL_BYTES - s->size)
             return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, p->tok.line,
-                                 "function '%.100s' uses more than %llu bytes of .%s memory",
-                                 p->fn->name ? p->fn->name : "?", (unsigned long long)max,
-                                 shared ? "shared" : "local");
+                                 "function '%.100s' uses more than %u bytes of .local memory",
+                                 p->fn->name, PTX_MAX_LOCAL_BYTES);
         s->stamp = p->fn_stamp;
         s->value = at;
-        *used = at + s->size;
+        p->local_used = at + s->size;
+        if (p->fn->local_align < s->align)
+            p->fn->local_align = s->align;
     }
     *offset = s->value;
     return true;

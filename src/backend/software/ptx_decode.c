@@ -16,6 +16,7 @@ static const struct {
     {"activemask", vgpu_ptx_dec_activemask, 0},
     {"add", vgpu_ptx_dec_addsub, 0},
     {"addc", vgpu_ptx_dec_carry, PTX_OP_ADDC_32},
+    {"alloca", vgpu_ptx_dec_stack, PTX_OP_ALLOCA},
     {"and", vgpu_ptx_dec_logic, PTX_OP_AND_32},
     {"atom", vgpu_ptx_dec_atom, 1},
     {"bar", vgpu_ptx_dec_bar, 0},
@@ -27,6 +28,7 @@ static const struct {
     {"bra", vgpu_ptx_dec_bra, 0},
     {"brev", vgpu_ptx_dec_bits, PTX_OP_BREV_32},
     {"brkpt", vgpu_ptx_dec_trap, 0},
+    {"brx", vgpu_ptx_dec_brx, 0},
     {"clz", vgpu_ptx_dec_bits, PTX_OP_CLZ_32},
     {"cnot", vgpu_ptx_dec_not, PTX_OP_CNOT_32},
     {"copysign", vgpu_ptx_dec_copysign, 0},
@@ -68,7 +70,7 @@ static const struct {
     {"rcp", vgpu_ptx_dec_unary, PTX_OP_RCP_F32},
     {"red", vgpu_ptx_dec_atom, 0},
     {"rem", vgpu_ptx_dec_divrem, 1},
-    {"ret", vgpu_ptx_dec_exit, 0},
+    {"ret", vgpu_ptx_dec_exit, 1},
     {"rsqrt", vgpu_ptx_dec_unary, PTX_OP_RSQRT_F32},
     {"sad", vgpu_ptx_dec_sad, 0},
     {"selp", vgpu_ptx_dec_selp, 0},
@@ -82,6 +84,8 @@ static const struct {
     {"slct", vgpu_ptx_dec_slct, 0},
     {"sqrt", vgpu_ptx_dec_unary, PTX_OP_SQRT_F32},
     {"st", vgpu_ptx_dec_st, 0},
+    {"stackrestore", vgpu_ptx_dec_stack, PTX_OP_STACKRESTORE},
+    {"stacksave", vgpu_ptx_dec_stack, PTX_OP_STACKSAVE},
     {"sub", vgpu_ptx_dec_addsub, 1},
     {"subc", vgpu_ptx_dec_carry, PTX_OP_SUBC_32},
     {"suld", vgpu_ptx_dec_suld, 0},
@@ -209,6 +213,29 @@ bool vgpu_ptx_want(struct ptx_dec *d, unsigned operands)
     return d->s->opd_count == operands || vgpu_ptx_refuse(d, "wrong number of operands");
 }
 
+/* `offset` from where the frame of a called function begins, which each lane knows for itself. */
+static bool frame_row(struct ptx_dec *d, uint64_t offset, bool wide, int32_t *row)
+{
+    struct ptx_insn saved = d->in;
+    int32_t sum = 0, base = 0; /* `row` may point into d->in */
+    if (!vgpu_ptx_sreg_row(d->p, PTX_SR_LOCAL_BASE, &base) || !vgpu_ptx_new_row(d->p, true, &sum))
+        return false;
+    memset(&d->in, 0, sizeof(d->in));
+    d->in.d = sum;
+    d->in.a = base;
+    bool ok = vgpu_ptx_const_row(d->p, offset, true, &d->in.b) && vgpu_ptx_append(d, PTX_OP_ADD_64);
+    if (ok && !wide) {
+        memset(&d->in, 0, sizeof(d->in));
+        d->in.a = sum;
+        ok = vgpu_ptx_new_row(d->p, false, &d->in.d);
+        sum = d->in.d;
+        ok = ok && vgpu_ptx_append(d, PTX_OP_CVT_32_U64);
+    }
+    d->in = saved;
+    *row = sum;
+    return ok;
+}
+
 bool vgpu_ptx_sym_row(struct ptx_dec *d, const struct ptx_operand *o, bool wide, int32_t *row)
 {
     const struct ptx_symbol *s = o->sym;
@@ -241,9 +268,19 @@ bool vgpu_ptx_sym_row(struct ptx_dec *d, const struct ptx_operand *o, bool wide,
     }
     if (s->is_extern)
         return vgpu_ptx_refuse(d, "an .extern variable that no module defines");
-    if ((s->space == PTX_SPACE_SHARED || s->space == PTX_SPACE_LOCAL) &&
-        !vgpu_ptx_place(d->p, s, &at))
-        return false;
+    if (s->space == PTX_SPACE_SHARED) {
+        if ((o->value + ((uint64_t)1 << 31)) >> 32)
+            return vgpu_ptx_refuse(d, "an offset beyond all shared memory");
+        return vgpu_ptx_shared_row(d->p, (uint32_t)s->index, (int32_t)o->value, wide, row);
+    }
+    if (s->space == PTX_SPACE_PARAM && s->index >= 0)
+        return vgpu_ptx_refuse(d, "a function's parameters are in registers: no address");
+    if (s->space == PTX_SPACE_LOCAL) {
+        if (!vgpu_ptx_place(d->p, s, &at))
+            return false;
+        if (!d->p->fn->is_entry)
+            return frame_row(d, at + o->value, wide, row);
+    }
     return vgpu_ptx_const_row(d->p, at + o->value, wide, row);
 }
 
@@ -308,8 +345,12 @@ bool vgpu_ptx_src_relaxed(struct ptx_dec *d, unsigned i, enum ptx_type t, int32_
             return vgpu_ptx_refuse(d, "a special register narrower than the type");
         return vgpu_ptx_sreg_row(d->p, (enum ptx_sreg)o->index, row);
     case PTX_OPD_NAME:
-        return vgpu_ptx_fail(d->p, CUDA_ERROR_INVALID_PTX, d->s->line, "'%.*s' is not declared",
-                             (int)(o->len > 100 ? 100 : o->len), o->text);
+        if (want == 8 && vgpu_ptx_function_address(d->p, o->text, o->len, d->s->line, &bits))
+            return vgpu_ptx_const_row(d->p, bits, true, row);
+        return d->p->failed ? false
+                            : vgpu_ptx_fail(d->p, CUDA_ERROR_INVALID_PTX, d->s->line,
+                                            "'%.*s' is not declared",
+                                            (int)(o->len > 100 ? 100 : o->len), o->text);
     default:
         return vgpu_ptx_refuse(d, "an operand that this instruction cannot read");
     }
@@ -382,9 +423,9 @@ bool vgpu_ptx_dst_pred(struct ptx_dec *d, unsigned i, int32_t *pred)
 
 bool vgpu_ptx_append(struct ptx_dec *d, unsigned op)
 {
-    struct ptx_vec *code = &d->p->fn->code;
+    struct ptx_vec *code = &d->p->module->code;
     if (code->count >= PTX_MAX_INSNS)
-        return vgpu_ptx_refuse(d, "more instructions than one function may have");
+        return vgpu_ptx_refuse(d, "more instructions than one module may have");
     struct ptx_insn *in = vgpu_ptx_vec_push(d->p->budget, code, sizeof(*in));
     if (!in)
         return vgpu_ptx_fail_memory(d->p);
@@ -392,6 +433,7 @@ bool vgpu_ptx_append(struct ptx_dec *d, unsigned op)
     d->in.op = (uint16_t)op;
     d->in.guard = d->s->guard;
     d->in.line = d->s->line;
+    d->in.function = (uint16_t)d->p->fn->index;
     *in = d->in;
     return true;
 }

@@ -120,6 +120,15 @@ bool vgpu_ptx_dec_cvta(struct ptx_dec *d);
 bool vgpu_ptx_dec_isspacep(struct ptx_dec *d);
 bool vgpu_ptx_dec_prefetch(struct ptx_dec *d);
 
+/* ptx_param.c: d->in has size and vec; `rows` are the elements' registers, of reg_bytes each. `o`
+ * addresses a parameter in rows. */
+bool vgpu_ptx_param_access(struct ptx_dec *d, const struct ptx_operand *o, const int32_t *rows,
+                           unsigned reg_bytes, unsigned op, bool store);
+
+/* ptx_call.c */
+bool vgpu_ptx_dec_brx(struct ptx_dec *d);
+bool vgpu_ptx_dec_stack(struct ptx_dec *d);
+
 /* ptx_decode_flow.c */
 bool vgpu_ptx_dec_bra(struct ptx_dec *d);
 bool vgpu_ptx_dec_exit(struct ptx_dec *d);

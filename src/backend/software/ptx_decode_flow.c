@@ -16,16 +16,16 @@ bool vgpu_ptx_dec_bra(struct ptx_dec *d)
     pending->name = o->text;
     pending->len = o->len;
     pending->line = d->s->line;
-    pending->insn = (uint32_t)d->p->fn->code.count;
+    pending->at = (uint32_t)d->p->module->code.count;
     d->in.kind = PTX_KIND_BRA;
     return vgpu_ptx_emit(d, PTX_OP_NOP);
 }
 
-/* exit, ret: in an entry they are the same */
+/* exit, ret (arg 1): in an entry they are the same */
 bool vgpu_ptx_dec_exit(struct ptx_dec *d)
 {
     vgpu_ptx_mod(d, "uni");
-    d->in.kind = PTX_KIND_EXIT;
+    d->in.kind = d->arg == 1 && !d->p->fn->is_entry ? PTX_KIND_RET : PTX_KIND_EXIT;
     return vgpu_ptx_want(d, 0) && vgpu_ptx_emit(d, PTX_OP_NOP);
 }
 

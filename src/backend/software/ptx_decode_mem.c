@@ -82,7 +82,7 @@ static enum ptx_space take_space(struct ptx_dec *d)
         {"global", PTX_SPACE_GLOBAL},      {"shared", PTX_SPACE_SHARED},
         {"shared::cta", PTX_SPACE_SHARED}, {"local", PTX_SPACE_LOCAL},
         {"param", PTX_SPACE_PARAM},        {"param::entry", PTX_SPACE_PARAM},
-        {"const", PTX_SPACE_CONST},
+        {"param::func", PTX_SPACE_PARAM},  {"const", PTX_SPACE_CONST},
     };
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (vgpu_ptx_mod(d, names[i].name))
@@ -158,6 +158,14 @@ static bool take_address(struct ptx_dec *d, unsigned i, enum ptx_space space)
     if (space != PTX_SPACE_GENERIC && space != own)
         return vgpu_ptx_refuse(d, "the variable is in another state space");
     d->in.space = (uint8_t)own;
+    uint64_t at;
+    if (own == PTX_SPACE_LOCAL && !d->p->fn->is_entry && !o.sym->is_extern) {
+        /* In a called function the frame's beginning is a row, the rest an offset. */
+        if (!vgpu_ptx_place(d->p, o.sym, &at))
+            return false;
+        d->in.imm = (int64_t)(at + o.value);
+        return vgpu_ptx_sreg_row(d->p, PTX_SR_LOCAL_BASE, &d->in.a);
+    }
     return vgpu_ptx_sym_row(d, &o, true, &d->in.a);
 }
 
@@ -260,6 +268,11 @@ bool vgpu_ptx_dec_ld(struct ptx_dec *d)
     int op = pick_ld(t, widest);
     const struct ptx_operand *o = &d->s->opds[at];
     if (o->kind == PTX_OPD_ADDR && o->inner == PTX_OPD_SYM && o->sym->space == PTX_SPACE_PARAM &&
+        (space == PTX_SPACE_PARAM || space == PTX_SPACE_GENERIC) && o->sym->index >= 0)
+        return vgpu_ptx_param_access(d, o, (const int32_t[]){d->in.d, d->in.b, d->in.c, d->in.e},
+                                     widest, (unsigned)(op - PTX_OP_LD_U8_32 + PTX_OP_LDA_U8_32),
+                                     false);
+    if (o->kind == PTX_OPD_ADDR && o->inner == PTX_OPD_SYM && o->sym->space == PTX_SPACE_PARAM &&
         (space == PTX_SPACE_PARAM || space == PTX_SPACE_GENERIC))
         return param_offset(d, o, (uint64_t)d->in.size * vec) &&
                vgpu_ptx_emit(d, (unsigned)(op - PTX_OP_LD_U8_32 + PTX_OP_LDP_U8_32));
@@ -280,13 +293,17 @@ bool vgpu_ptx_dec_st(struct ptx_dec *d)
         return false;
     if (t == PTX_PRED)
         return vgpu_ptx_refuse(d, "not for this type");
-    if (space == PTX_SPACE_PARAM || space == PTX_SPACE_CONST)
+    const struct ptx_operand *o = &d->s->opds[0];
+    bool to_call = space == PTX_SPACE_PARAM && d->s->opd_count && o->kind == PTX_OPD_ADDR &&
+                   o->inner == PTX_OPD_SYM && o->sym->space == PTX_SPACE_PARAM &&
+                   o->sym->index >= 0;
+    if ((space == PTX_SPACE_PARAM && !to_call) || space == PTX_SPACE_CONST)
         return vgpu_ptx_refuse(d, "a kernel cannot store there");
     d->in.size = (uint8_t)vgpu_ptx_type_bytes(t);
     d->in.vec = (uint8_t)vec;
     if (d->in.size * vec > 16)
         return vgpu_ptx_refuse(d, "more than 16 bytes");
-    if (!take_address(d, 0, space) || !take_elements(d, 1, vec, &first) ||
+    if ((!to_call && !take_address(d, 0, space)) || !take_elements(d, 1, vec, &first) ||
         !vgpu_ptx_want(d, first + vec))
         return false;
     int32_t *const rows[] = {&d->in.d, &d->in.b, &d->in.c, &d->in.e};
@@ -299,6 +316,9 @@ bool vgpu_ptx_dec_st(struct ptx_dec *d)
     }
     unsigned log = d->in.size == 1 ? 0 : d->in.size == 2 ? 1 : d->in.size == 4 ? 2 : 3;
     unsigned op = (widest == 8 ? PTX_OP_ST_8_64 : PTX_OP_ST_8_32) + log;
+    if (to_call)
+        return vgpu_ptx_param_access(d, o, (const int32_t[]){d->in.d, d->in.b, d->in.c, d->in.e},
+                                     widest, op - PTX_OP_ST_8_32 + PTX_OP_STA_8_32, true);
     return (!order.release || emit_fence(d)) && vgpu_ptx_emit(d, op);
 }
 

@@ -103,6 +103,13 @@
     X(ST_16_32) X(ST_32_32) X(ST_8_64) X(ST_16_64) X(ST_32_64) X(ST_64_64) PTX_OPS_32_64(X, ATOM)  \
     X(ISSPACEP) X(FENCE) X(NOP)
 
+/* Parameters in rows, and the stack of called functions, exec_call.c */
+#define PTX_OPS_CALL(X)                                                                            \
+    PTX_OPS_LD(X, LDA)                                                                             \
+    X(STA_8_32)                                                                                    \
+    X(STA_16_32) X(STA_32_32) X(STA_8_64) X(STA_16_64) X(STA_32_64) X(STA_64_64) X(ALLOCA)         \
+    X(STACKSAVE) X(STACKRESTORE)
+
 /* Across lanes, exec_warp.c */
 #define PTX_OPS_WARP(X) X(VOTE) X(SHFL) PTX_OPS_32_64(X, MATCH) X(ACTIVEMASK) X(CLOCK)
 
@@ -111,7 +118,8 @@
     PTX_OPS_BITS(X)                                                                                \
     PTX_OPS_FLOAT(X) PTX_OPS_CMP(X) PTX_OPS_ROUND(X) PTX_OPS_CVT(X) PTX_OPS_MEM(X) PTX_OPS_WARP(X) \
     PTX_OPS_HALF(X)                                                                                \
-    PTX_OPS_MISC(X) PTX_OPS_TEX(X)
+    PTX_OPS_MISC(X) PTX_OPS_TEX(X)                                                                  \
+    PTX_OPS_CALL(X)
 /* clang-format on */
 
 enum ptx_op {

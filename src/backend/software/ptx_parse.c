@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The module: version, target, functions and their signatures (PTX ISA, "Directives"). Bodies are
- * ptx_stmt.c's, variables ptx_decl.c's. One pass, no recursion; nesting is a counter.
+ * The module: version, target, and what stands at its outermost level (PTX ISA, "Directives").
+ * Functions are ptx_func.c's, their bodies ptx_stmt.c's, variables ptx_decl.c's. One pass, no
+ * recursion; nesting is a counter.
  */
 #include "ptx_parse.h"
 #include "ptx_memory.h"
@@ -81,12 +82,12 @@ bool vgpu_ptx_tok_text(const struct ptx_tok *t, const char *s)
     return t->len == strlen(s) && memcmp(t->text, s, t->len) == 0;
 }
 
-static bool is_dot(const struct ptx_parser *p, const char *s)
+bool vgpu_ptx_is_dot(const struct ptx_parser *p, const char *s)
 {
     return p->tok.kind == PTX_TOK_DOT && vgpu_ptx_tok_text(&p->tok, s);
 }
 
-static bool unexpected(struct ptx_parser *p, const char *where)
+bool vgpu_ptx_unexpected(struct ptx_parser *p, const char *where)
 {
     return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, p->tok.line, "unexpected %s'%.*s' (%s)",
                          p->tok.kind == PTX_TOK_END ? "end of text " : "",
@@ -102,7 +103,7 @@ static bool parse_version(struct ptx_parser *p)
     if (p->tok.kind == PTX_TOK_F64)
         memcpy(&v, &p->tok.u, sizeof(v));
     else
-        return unexpected(p, ".version wants major.minor");
+        return vgpu_ptx_unexpected(p, ".version wants major.minor");
     if (!(v >= 1.0 && v < NEWEST_VERSION + 1.0))
         return vgpu_ptx_fail(p, CUDA_ERROR_UNSUPPORTED_PTX_VERSION, p->tok.line,
                              ".version %.*s: versions up to %u.x are understood; compile with an "
@@ -120,14 +121,14 @@ static bool parse_target(struct ptx_parser *p)
     do {
         const struct ptx_tok *t = &p->tok;
         if (t->kind != PTX_TOK_IDENT)
-            return unexpected(p, ".target wants sm_NN");
+            return vgpu_ptx_unexpected(p, ".target wants sm_NN");
         if (t->len > 3 && memcmp(t->text, "sm_", 3) == 0) {
             unsigned sm = 0;
             uint32_t i = 3;
             for (; i < t->len && t->text[i] >= '0' && t->text[i] <= '9' && sm < 1000; i++)
                 sm = sm * 10 + (unsigned)(t->text[i] - '0');
             if (i == 3)
-                return unexpected(p, ".target wants sm_NN");
+                return vgpu_ptx_unexpected(p, ".target wants sm_NN");
             if (sm > TARGET_SM)
                 return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, t->line,
                                      ".target %.*s: this device is sm_%u; compile with "
@@ -138,7 +139,7 @@ static bool parse_target(struct ptx_parser *p)
         } else if (!vgpu_ptx_tok_text(t, "debug") && !vgpu_ptx_tok_text(t, "texmode_unified") &&
                    !vgpu_ptx_tok_text(t, "texmode_independent") &&
                    !vgpu_ptx_tok_text(t, "map_f64_to_f32")) {
-            return unexpected(p, ".target wants sm_NN");
+            return vgpu_ptx_unexpected(p, ".target wants sm_NN");
         }
         vgpu_ptx_next(p);
     } while (vgpu_ptx_accept(p, ','));
@@ -155,7 +156,7 @@ static bool skip_section(struct ptx_parser *p)
         return false;
     for (uint32_t depth = 1; depth;) {
         if (p->tok.kind == PTX_TOK_END || p->tok.kind == PTX_TOK_BAD)
-            return unexpected(p, ".section");
+            return vgpu_ptx_unexpected(p, ".section");
         if (ptx_tok_is(&p->tok, '{'))
             depth++;
         else if (ptx_tok_is(&p->tok, '}'))
@@ -165,204 +166,14 @@ static bool skip_section(struct ptx_parser *p)
     return true;
 }
 
-static bool skip_to_semicolon(struct ptx_parser *p, const char *where)
+bool vgpu_ptx_skip_to_semicolon(struct ptx_parser *p, const char *where)
 {
     while (!ptx_tok_is(&p->tok, ';')) {
         if (p->tok.kind == PTX_TOK_END || p->tok.kind == PTX_TOK_BAD)
-            return unexpected(p, where);
+            return vgpu_ptx_unexpected(p, where);
         vgpu_ptx_next(p);
     }
     vgpu_ptx_next(p);
-    return true;
-}
-
-static bool parse_params(struct ptx_parser *p, bool of_entry)
-{
-    if (vgpu_ptx_accept(p, ')'))
-        return true;
-    do {
-        if (is_dot(p, "param")) {
-            vgpu_ptx_next(p);
-            if (!vgpu_ptx_declare_param(p, of_entry))
-                return false;
-        } else if (is_dot(p, "reg") && !of_entry) {
-            return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, p->tok.line,
-                                 "function parameters in .reg are not supported");
-        } else {
-            return unexpected(p, "a parameter list wants .param");
-        }
-    } while (vgpu_ptx_accept(p, ','));
-    return vgpu_ptx_expect(p, ')', "parameter list");
-}
-
-/* Up to three numbers of a performance directive; missing ones are 1. */
-static bool parse_dims(struct ptx_parser *p, uint32_t d[3])
-{
-    d[0] = d[1] = d[2] = 1;
-    for (unsigned i = 0; i < 3; i++) {
-        if (p->tok.kind != PTX_TOK_INT || p->tok.u > UINT32_MAX)
-            return unexpected(p, "a number belongs here");
-        d[i] = (uint32_t)p->tok.u;
-        vgpu_ptx_next(p);
-        if (i == 2 || !vgpu_ptx_accept(p, ','))
-            break;
-    }
-    return true;
-}
-
-static bool parse_performance(struct ptx_parser *p, struct ptx_function *fn)
-{
-    uint32_t d[3];
-    while (p->tok.kind == PTX_TOK_DOT) {
-        uint32_t line = p->tok.line;
-        if (is_dot(p, "maxntid") || is_dot(p, "reqntid")) {
-            bool exact = is_dot(p, "reqntid");
-            vgpu_ptx_next(p);
-            if (!parse_dims(p, d))
-                return false;
-            uint64_t n = (uint64_t)d[0] * d[1];
-            n = n > PTX_MAX_THREADS ? n : n * d[2];
-            if (n == 0 || n > PTX_MAX_THREADS)
-                return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, line,
-                                     "a block of %ux%ux%u: 1 to %u threads are possible", d[0],
-                                     d[1], d[2], PTX_MAX_THREADS);
-            if (fn->info)
-                fn->info->max_threads_per_block = (uint32_t)n;
-            if (exact)
-                memcpy(fn->reqntid, d, sizeof(d));
-        } else if (is_dot(p, "minnctapersm") || is_dot(p, "maxnctapersm") || is_dot(p, "maxnreg")) {
-            vgpu_ptx_next(p);
-            if (!parse_dims(p, d))
-                return false;
-        } else if (is_dot(p, "noreturn")) {
-            vgpu_ptx_next(p);
-        } else if (is_dot(p, "pragma")) {
-            if (!skip_to_semicolon(p, ".pragma"))
-                return false;
-        } else {
-            return unexpected(p, "function header");
-        }
-    }
-    return true;
-}
-
-static bool begin_function(struct ptx_parser *p, bool is_entry)
-{
-    struct ptx_function *fn = vgpu_ptx_arena_alloc(&p->module->arena, sizeof(*fn));
-    if (!fn)
-        return vgpu_ptx_fail_memory(p);
-    fn->module = p->module;
-    fn->is_entry = is_entry;
-    fn->line = p->tok.line;
-    fn->slots = PTX_FIRST_ROW;
-    fn->preds = PTX_FIRST_PRED;
-    if (is_entry) {
-        fn->info = vgpu_ptx_arena_alloc(&p->module->arena, sizeof(*fn->info));
-        if (!fn->info)
-            return vgpu_ptx_fail_memory(p);
-        fn->info->max_threads_per_block = PTX_MAX_THREADS;
-    }
-    *p->fn_tail = fn;
-    p->fn_tail = &fn->next;
-    p->fn = fn;
-    p->fn_stamp++;
-    p->const_count = 0;
-    vgpu_ptx_symbols_pop(&p->members, 0);
-    for (unsigned i = 0; i < PTX_SR_ROWS; i++)
-        p->sreg_rows[i] = -1;
-    p->shared_used = p->local_used = 0;
-    p->param_bytes = 0;
-    p->pending.count = 0;
-    return true;
-}
-
-/* The name of a function: a prototype may come before the definition, a definition only once. */
-static bool name_function(struct ptx_parser *p, const struct ptx_tok *name)
-{
-    struct ptx_symbol *s = vgpu_ptx_symbol_find(&p->symbols, name->text, name->len);
-    if (s && (s->kind != PTX_SYM_FUNCTION || s->scope != 0))
-        return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, name->line,
-                             "'%.*s' is already declared on line %u",
-                             (int)(name->len > 100 ? 100 : name->len), name->text, s->line);
-    if (!s) {
-        s = vgpu_ptx_symbol_add(&p->symbols, name->text, name->len, 0);
-        if (!s)
-            return vgpu_ptx_fail_memory(p);
-        s->kind = PTX_SYM_FUNCTION;
-        s->line = name->line;
-    }
-    p->fn->name = vgpu_ptx_arena_strndup(&p->module->arena, name->text, name->len);
-    if (!p->fn->name)
-        return vgpu_ptx_fail_memory(p);
-    if (p->fn->info)
-        p->fn->info->name = p->fn->name;
-    return true;
-}
-
-static bool finish_function(struct ptx_parser *p)
-{
-    struct ptx_function *fn = p->fn;
-    fn->shared_bytes = (uint32_t)p->shared_used;
-    fn->local_bytes = (uint32_t)((p->local_used + 15) & ~(uint64_t)15);
-    if (fn->info) {
-        fn->info->static_shared_bytes = fn->shared_bytes;
-        fn->info->local_bytes = fn->local_bytes;
-        fn->info->param_bytes = p->param_bytes;
-    }
-    return true;
-}
-
-/* Behind `.entry` or `.func`. */
-static bool parse_function(struct ptx_parser *p, bool is_entry)
-{
-    if (!begin_function(p, is_entry))
-        return false;
-    struct ptx_function *fn = p->fn;
-    size_t mark = p->symbols.order.count;
-    struct ptx_tok name;
-    /* The parameters are in the function's own scope; its name, which comes between them, is not.
-     */
-    p->scope = 1;
-    if (!is_entry && is_dot(p, "noreturn"))
-        vgpu_ptx_next(p);
-    if (!is_entry && vgpu_ptx_accept(p, '(') && !parse_params(p, false))
-        return false;
-    if (p->tok.kind != PTX_TOK_IDENT)
-        return unexpected(p, "a function's name belongs here");
-    name = p->tok;
-    size_t before = p->symbols.order.count;
-    vgpu_ptx_next(p);
-    if (before == mark) {
-        if (!name_function(p, &name))
-            return false;
-        mark = p->symbols.order.count;
-    }
-    if (vgpu_ptx_accept(p, '(') && !parse_params(p, is_entry))
-        return false;
-    if (!parse_performance(p, fn))
-        return false;
-    if (vgpu_ptx_accept(p, ';')) {
-        vgpu_ptx_symbols_pop(&p->symbols, mark);
-    } else {
-        if (!vgpu_ptx_expect(p, '{', "function body"))
-            return false;
-        fn->has_body = true;
-        if (!vgpu_ptx_parse_body(p) || !finish_function(p))
-            return false;
-        vgpu_ptx_symbols_pop(&p->symbols, mark);
-    }
-    /* A function that returns values gets its name once the scope of its return parameters has
-     * ended. */
-    if (before != mark && !fn->name && !name_function(p, &name))
-        return false;
-    struct ptx_symbol *s = vgpu_ptx_symbol_find(&p->symbols, name.text, name.len);
-    if (fn->has_body && s && s->defined)
-        return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, fn->line,
-                             "function '%.100s' is defined twice", fn->name);
-    if (s && fn->has_body)
-        s->defined = true;
-    p->scope = 0;
-    p->fn = NULL;
     return true;
 }
 
@@ -371,8 +182,8 @@ static bool parse_directive(struct ptx_parser *p)
     enum ptx_linkage linkage = PTX_LINK_NONE;
     for (;;) {
         if (p->tok.kind != PTX_TOK_DOT)
-            return unexpected(p, "a directive belongs here");
-        if (is_dot(p, "file") || is_dot(p, "loc")) {
+            return vgpu_ptx_unexpected(p, "a directive belongs here");
+        if (vgpu_ptx_is_dot(p, "file") || vgpu_ptx_is_dot(p, "loc")) {
             vgpu_ptx_lex_skip_line(&p->lx);
             vgpu_ptx_next(p);
             return true;
@@ -388,14 +199,14 @@ static bool parse_directive(struct ptx_parser *p)
             return parse_target(p);
         if (vgpu_ptx_tok_text(&t, "address_size")) {
             if (p->tok.kind != PTX_TOK_INT || p->tok.u != 64)
-                return unexpected(p, ".address_size must be 64");
+                return vgpu_ptx_unexpected(p, ".address_size must be 64");
             vgpu_ptx_next(p);
             return true;
         }
         if (vgpu_ptx_tok_text(&t, "section"))
             return skip_section(p);
         if (vgpu_ptx_tok_text(&t, "pragma"))
-            return skip_to_semicolon(p, ".pragma");
+            return vgpu_ptx_skip_to_semicolon(p, ".pragma");
         if (!p->saw_target)
             return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, t.line,
                                  ".target must come before '.%.*s'", (int)(t.len > 60 ? 60 : t.len),
@@ -407,7 +218,9 @@ static bool parse_directive(struct ptx_parser *p)
         else if (vgpu_ptx_tok_text(&t, "weak") || vgpu_ptx_tok_text(&t, "common"))
             linkage = PTX_LINK_WEAK;
         else if (vgpu_ptx_tok_text(&t, "entry") || vgpu_ptx_tok_text(&t, "func"))
-            return parse_function(p, t.text[0] == 'e');
+            return vgpu_ptx_parse_function(p, t.text[0] == 'e');
+        else if (vgpu_ptx_tok_text(&t, "alias"))
+            return vgpu_ptx_parse_alias(p);
         else if (vgpu_ptx_tok_text(&t, "global"))
             return vgpu_ptx_declare(p, PTX_SPACE_GLOBAL, linkage);
         else if (vgpu_ptx_tok_text(&t, "const"))
@@ -432,12 +245,32 @@ static void parse_module(struct ptx_parser *p)
         vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, 1, "no .version: this is not a PTX module");
     if (!p->failed && !p->saw_target)
         vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, p->tok.line, "no .target");
+    if (!p->failed)
+        vgpu_ptx_link(p);
+}
+
+/* What only the loader needs. */
+static void free_parser(struct ptx_parser *p)
+{
+    vgpu_ptx_symbols_free(&p->symbols);
+    vgpu_ptx_symbols_free(&p->members);
+    vgpu_ptx_symbols_free(&p->signatures);
+    vgpu_ptx_vec_free(p->budget, &p->pending, sizeof(struct ptx_pending));
+    vgpu_ptx_vec_free(p->budget, &p->sizes, sizeof(uint32_t));
+    vgpu_ptx_vec_free(p->budget, &p->formals, sizeof(uint32_t));
+    vgpu_ptx_vec_free(p->budget, &p->items, sizeof(struct ptx_item));
+    vgpu_ptx_vec_free(p->budget, &p->uses, sizeof(struct ptx_use));
+    vgpu_ptx_vec_free(p->budget, &p->free_rows, sizeof(struct ptx_free_row));
+    vgpu_ptx_vec_free(p->budget, &p->shared_vars, sizeof(struct ptx_shared_var));
+    vgpu_ptx_vec_free(p->budget, &p->shared_uses, sizeof(struct ptx_shared_use));
+    p->budget->used_bytes -= p->const_cap * sizeof(*p->const_keys);
+    free(p->const_keys);
 }
 
 CUresult vgpu_ptx_module_load(const char *text, size_t bytes, struct ptx_budget *budget,
                               struct ptx_memory *memory, const ptx_exec_fn *handlers,
-                              const uint32_t *stop, struct ptx_module **out, char *log,
-                              size_t log_size)
+                              const uint32_t *stop, uint32_t serial, struct ptx_module **out,
+                              char *log, size_t log_size)
 {
     *out = NULL;
     if (log_size)
@@ -456,23 +289,23 @@ CUresult vgpu_ptx_module_load(const char *text, size_t bytes, struct ptx_budget 
     }
     p.module = calloc(1, sizeof(*p.module));
     if (!p.module || !vgpu_ptx_symbols_init(&p.symbols, budget) ||
-        !vgpu_ptx_symbols_init(&p.members, budget)) {
+        !vgpu_ptx_symbols_init(&p.members, budget) ||
+        !vgpu_ptx_symbols_init(&p.signatures, budget)) {
         vgpu_ptx_symbols_free(&p.symbols);
+        vgpu_ptx_symbols_free(&p.members);
         free(p.module);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     budget->used_bytes += MODULE_BYTES;
     p.module->arena.budget = budget;
     p.module->memory = memory;
+    p.module->code_base = PTX_CODE_WINDOW + (uint64_t)serial * (PTX_MAX_FUNCTIONS + 1) *
+                                                PTX_CODE_STEP % PTX_CODE_BYTES;
     p.fn_tail = &p.module->functions;
     vgpu_ptx_lex_init(&p.lx, text, bytes);
     parse_module(&p);
 
-    vgpu_ptx_symbols_free(&p.symbols);
-    vgpu_ptx_symbols_free(&p.members);
-    vgpu_ptx_vec_free(budget, &p.pending, sizeof(struct ptx_pending));
-    budget->used_bytes -= p.const_cap * sizeof(*p.const_keys);
-    free(p.const_keys);
+    free_parser(&p);
     if (p.failed) {
         vgpu_ptx_module_free(p.module);
         return p.result;
@@ -485,10 +318,14 @@ void vgpu_ptx_module_free(struct ptx_module *m)
 {
     struct ptx_budget *b = m->arena.budget;
     for (struct ptx_function *f = m->functions; f; f = f->next) {
-        vgpu_ptx_vec_free(b, &f->code, sizeof(struct ptx_insn));
         vgpu_ptx_vec_free(b, &f->consts, PTX_SLOT_BYTES);
         vgpu_ptx_vec_free(b, &f->specials, sizeof(struct ptx_special_use));
     }
+    vgpu_ptx_vec_free(b, &m->code, sizeof(struct ptx_insn));
+    vgpu_ptx_vec_free(b, &m->table, sizeof(struct ptx_function *));
+    vgpu_ptx_vec_free(b, &m->calls, sizeof(struct ptx_call));
+    vgpu_ptx_vec_free(b, &m->copies, sizeof(struct ptx_copy));
+    vgpu_ptx_vec_free(b, &m->targets, sizeof(uint32_t));
     for (struct ptx_global *g = m->globals; g; g = g->next)
         vgpu_ptx_memory_release(m->memory, g->address, true);
     vgpu_ptx_drop_references(m);

@@ -23,13 +23,17 @@ bool vgpu_ptx_new_row(struct ptx_parser *p, bool wide, int32_t *row)
  * row of its own each time it is used. */
 #define MAX_PROBES 256u
 
+/* Classes of constants: how wide they are, and whether the value names a shared variable. */
+#define CONST_WIDE   1u
+#define CONST_SHARED 2u
+
 /*
  * Two multiplications by numbers the guest cannot know, with a fold between them: it cannot choose
  * constants that share a place, nor multiples that do whatever the number is.
  */
-static uint32_t hash_const(const struct ptx_parser *p, uint64_t value, bool wide)
+static uint32_t hash_const(const struct ptx_parser *p, uint64_t value, uint32_t class)
 {
-    uint64_t h = (value ^ p->const_seed) + wide;
+    uint64_t h = (value ^ p->const_seed) + class;
     h *= p->const_seed | 1;
     h ^= h >> 32;
     h *= (p->const_seed >> 7 ^ 0x9e3779b97f4a7c15ull) | 1;
@@ -38,12 +42,12 @@ static uint32_t hash_const(const struct ptx_parser *p, uint64_t value, bool wide
 
 /* Where `value` is or could be put; false: it is not there and there is no room near its place. */
 static bool probe_const(const struct ptx_parser *p, const struct ptx_const_key *keys, uint32_t cap,
-                        uint64_t value, bool wide, uint32_t *at)
+                        uint64_t value, uint32_t class, uint32_t *at)
 {
-    uint32_t first = hash_const(p, value, wide);
+    uint32_t first = hash_const(p, value, class);
     for (uint32_t i = 0; i < MAX_PROBES && i < cap; i++) {
         const struct ptx_const_key *k = &keys[ *at = (first + i) & (cap - 1)];
-        if (k->stamp != p->fn_stamp || (k->value == value && k->wide == wide))
+        if (k->stamp != p->fn_stamp || (k->value == value && k->class == class))
             return true;
     }
     return false;
@@ -62,7 +66,7 @@ static bool grow_consts(struct ptx_parser *p)
     for (uint32_t i = 0; i < p->const_cap; i++) {
         const struct ptx_const_key *k = &p->const_keys[i];
         uint32_t at;
-        if (k->stamp == p->fn_stamp && probe_const(p, keys, cap, k->value, k->wide, &at))
+        if (k->stamp == p->fn_stamp && probe_const(p, keys, cap, k->value, k->class, &at))
             keys[at] = *k;
     }
     free(p->const_keys);
@@ -72,20 +76,11 @@ static bool grow_consts(struct ptx_parser *p)
     return true;
 }
 
-bool vgpu_ptx_const_row(struct ptx_parser *p, uint64_t value, bool wide, int32_t *row)
+/* Appends a constant: 32 lanes of `value`. */
+static bool push_const(struct ptx_parser *p, uint64_t value, bool wide, int32_t *slot)
 {
-    if (!wide)
-        value = (uint32_t)value;
-    if (p->const_count * 2 >= p->const_cap && !grow_consts(p))
-        return false;
-    uint32_t at;
-    bool room = probe_const(p, p->const_keys, p->const_cap, value, wide, &at);
-    if (room && p->const_keys[at].stamp == p->fn_stamp) {
-        *row = p->const_keys[at].slot | PTX_CONST_ROW;
-        return true;
-    }
     struct ptx_vec *consts = &p->fn->consts;
-    int32_t slot = (int32_t)consts->count;
+    *slot = (int32_t)consts->count;
     for (unsigned half = 0; half < (wide ? 2u : 1u); half++) {
         uint8_t *bytes = vgpu_ptx_vec_push(p->budget, consts, PTX_SLOT_BYTES);
         if (!bytes)
@@ -94,11 +89,57 @@ bool vgpu_ptx_const_row(struct ptx_parser *p, uint64_t value, bool wide, int32_t
         for (unsigned i = 0; i < PTX_SLOT_BYTES; i += wide ? 8 : 4)
             memcpy(bytes + i, wide ? (void *)&value : (void *)&v32, wide ? 8 : 4);
     }
+    return true;
+}
+
+/* The row of what `value` and `class` name, and whether it is new. */
+static bool keyed_row(struct ptx_parser *p, uint64_t value, uint32_t class, int32_t *row,
+                      bool *is_new)
+{
+    if (p->const_count * 2 >= p->const_cap && !grow_consts(p))
+        return false;
+    uint32_t at;
+    bool room = probe_const(p, p->const_keys, p->const_cap, value, class, &at);
+    *is_new = !room || p->const_keys[at].stamp != p->fn_stamp;
+    if (!*is_new) {
+        *row = p->const_keys[at].slot | PTX_CONST_ROW;
+        return true;
+    }
+    int32_t slot;
+    if (!push_const(p, value, class & CONST_WIDE, &slot))
+        return false;
     if (room) {
-        p->const_keys[at] = (struct ptx_const_key){value, slot, wide, p->fn_stamp};
+        p->const_keys[at] = (struct ptx_const_key){value, slot, class, p->fn_stamp};
         p->const_count++;
     }
     *row = slot | PTX_CONST_ROW;
+    return true;
+}
+
+bool vgpu_ptx_const_row(struct ptx_parser *p, uint64_t value, bool wide, int32_t *row)
+{
+    bool is_new;
+    return keyed_row(p, wide ? value : (uint32_t)value, wide ? CONST_WIDE : 0, row, &is_new);
+}
+
+bool vgpu_ptx_shared_row(struct ptx_parser *p, uint32_t var, int32_t addend, bool wide,
+                         int32_t *row)
+{
+    bool is_new;
+    if (!keyed_row(p, (uint64_t)var << 32 | (uint32_t)addend,
+                   CONST_SHARED | (wide ? CONST_WIDE : 0), row, &is_new))
+        return false;
+    if (!is_new)
+        return true;
+    struct ptx_shared_use *use = vgpu_ptx_vec_push(p->budget, &p->shared_uses, sizeof(*use));
+    if (!use)
+        return vgpu_ptx_fail_memory(p);
+    *use = (struct ptx_shared_use){.fn = p->fn,
+                                   .var = var,
+                                   .line = p->tok.line,
+                                   .slot = *row & INT32_MAX,
+                                   .addend = addend,
+                                   .wide = wide};
     return true;
 }
 
@@ -129,6 +170,8 @@ static const struct {
     {"lanemask_lt", PTX_SR_LANEMASK_LT},
     {"lanemask_ge", PTX_SR_LANEMASK_GE},
     {"lanemask_gt", PTX_SR_LANEMASK_GT},
+    {"envreg1", PTX_SR_ENVREG1},
+    {"envreg2", PTX_SR_ENVREG2},
     {"total_smem_size", PTX_SR_TOTAL_SMEM},
     {"dynamic_smem_size", PTX_SR_DYNAMIC_SMEM},
     {"current_graph_exec", PTX_SR_ZERO},
@@ -168,6 +211,10 @@ bool vgpu_ptx_sreg_row(struct ptx_parser *p, enum ptx_sreg r, int32_t *row)
     if (p->sreg_rows[r] < 0) {
         if (!vgpu_ptx_new_row(p, r >= PTX_SR_GRIDID, &p->sreg_rows[r]))
             return false;
+        if (r == PTX_SR_LOCAL_BASE) {
+            *row = p->sreg_rows[r];
+            return true; /* each call fills it */
+        }
         struct ptx_special_use *u = vgpu_ptx_vec_push(p->budget, &p->fn->specials, sizeof(*u));
         if (!u)
             return vgpu_ptx_fail_memory(p);

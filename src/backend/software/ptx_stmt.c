@@ -99,8 +99,7 @@ static bool parse_name(struct ptx_parser *p, struct ptx_operand *o)
     return true;
 }
 
-/* Anything but a vector or an address. */
-static bool parse_plain(struct ptx_parser *p, struct ptx_stmt *s)
+bool vgpu_ptx_parse_plain(struct ptx_parser *p, struct ptx_stmt *s)
 {
     struct ptx_operand *o = new_operand(p, s);
     if (!o)
@@ -143,7 +142,7 @@ static bool parse_vector(struct ptx_parser *p, struct ptx_stmt *s)
         return false;
     o->kind = PTX_OPD_VEC;
     do {
-        if (!parse_plain(p, s))
+        if (!vgpu_ptx_parse_plain(p, s))
             return false;
     } while (vgpu_ptx_accept(p, ','));
     s->opds[at].count = (uint8_t)(s->opd_count - at - 1);
@@ -175,7 +174,7 @@ static bool parse_address(struct ptx_parser *p, struct ptx_stmt *s)
     o->kind = PTX_OPD_ADDR;
     if (vgpu_ptx_accept(p, ',')) {
         o->count = 1;
-        if (vgpu_ptx_accept(p, '{') ? !parse_vector(p, s) : !parse_plain(p, s))
+        if (vgpu_ptx_accept(p, '{') ? !parse_vector(p, s) : !vgpu_ptx_parse_plain(p, s))
             return false;
     }
     return vgpu_ptx_expect(p, ']', "address");
@@ -185,7 +184,7 @@ static bool parse_operand(struct ptx_parser *p, struct ptx_stmt *s)
 {
     if (vgpu_ptx_accept(p, '['))
         return parse_address(p, s);
-    return vgpu_ptx_accept(p, '{') ? parse_vector(p, s) : parse_plain(p, s);
+    return vgpu_ptx_accept(p, '{') ? parse_vector(p, s) : vgpu_ptx_parse_plain(p, s);
 }
 
 /* `@%p op.mods operands;`, the token on the `@` or behind the opcode (whose token is `op`). */
@@ -202,8 +201,7 @@ static bool parse_instruction(struct ptx_parser *p, struct ptx_stmt *s, const st
         s->mods[s->mod_count++] = (struct ptx_mod){p->tok.text, p->tok.len, false};
     }
     if (s->op_len == 4 && memcmp(s->op, "call", 4) == 0)
-        return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, s->line,
-                             "'call' is not supported: functions must be inlined");
+        return vgpu_ptx_parse_call(p, s);
     if (vgpu_ptx_accept(p, ';'))
         return vgpu_ptx_decode(p, s);
     for (;;) {
@@ -229,7 +227,7 @@ static bool define_label(struct ptx_parser *p, const struct ptx_tok *name)
         return vgpu_ptx_fail_memory(p);
     s->kind = PTX_SYM_LABEL;
     s->line = name->line;
-    s->index = (int32_t)p->fn->code.count;
+    s->index = (int32_t)p->module->code.count;
     return true;
 }
 
@@ -238,12 +236,14 @@ static bool define_label(struct ptx_parser *p, const struct ptx_tok *name)
 static bool resolve_pending(struct ptx_parser *p, size_t from, bool last)
 {
     struct ptx_pending *list = p->pending.data;
-    struct ptx_insn *code = p->fn->code.data;
+    struct ptx_insn *code = p->module->code.data;
+    uint32_t *targets = p->module->targets.data;
     size_t kept = from;
     for (size_t i = from; i < p->pending.count; i++) {
         const struct ptx_symbol *s = vgpu_ptx_symbol_find(&p->symbols, list[i].name, list[i].len);
         if (s && s->kind == PTX_SYM_LABEL && (s->scope == p->scope || last))
-            code[list[i].insn].target = (uint32_t)s->index;
+            *(list[i].is_table ? &targets[list[i].at] : &code[list[i].at].target) =
+                (uint32_t)s->index;
         else if (last)
             return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, list[i].line,
                                  "label '%.*s' is not defined", shown(list[i].len), list[i].name);
@@ -263,6 +263,8 @@ static bool parse_body_directive(struct ptx_parser *p, const struct ptx_tok *t)
         return vgpu_ptx_declare(p, PTX_SPACE_SHARED, PTX_LINK_NONE);
     if (vgpu_ptx_tok_text(t, "local"))
         return vgpu_ptx_declare(p, PTX_SPACE_LOCAL, PTX_LINK_NONE);
+    if (vgpu_ptx_tok_text(t, "param"))
+        return vgpu_ptx_declare_call_param(p);
     if (vgpu_ptx_tok_text(t, "global"))
         return vgpu_ptx_declare(p, PTX_SPACE_GLOBAL, PTX_LINK_NONE);
     if (vgpu_ptx_tok_text(t, "const"))
@@ -287,7 +289,7 @@ static bool parse_guard(struct ptx_parser *p, struct ptx_stmt *s)
     if (!vgpu_ptx_accept(p, '@'))
         return true;
     s->opd_count = 0;
-    if (!parse_plain(p, s))
+    if (!vgpu_ptx_parse_plain(p, s))
         return false;
     if (s->opds[0].kind != PTX_OPD_PRED)
         return vgpu_ptx_fail(p, CUDA_ERROR_INVALID_PTX, p->tok.line,
@@ -327,6 +329,8 @@ bool vgpu_ptx_parse_body(struct ptx_parser *p)
         } else if (ptx_tok_is(&t, '}')) {
             if (depth == 0 ? !end_body(p) : !resolve_pending(p, scopes[depth].pending, false))
                 return false;
+            if (depth && !vgpu_ptx_release_params(p, scopes[depth].symbols))
+                return false;
             vgpu_ptx_symbols_pop(&p->symbols, scopes[depth].symbols);
             p->scope--;
             vgpu_ptx_next(p);
@@ -350,6 +354,10 @@ bool vgpu_ptx_parse_body(struct ptx_parser *p)
             vgpu_ptx_next(p);
             if (ptx_tok_is(&t, '@') || !vgpu_ptx_accept(p, ':')) {
                 if (!parse_instruction(p, &s, &op))
+                    return false;
+            } else if (vgpu_ptx_is_dot(p, "branchtargets") || vgpu_ptx_is_dot(p, "calltargets") ||
+                       vgpu_ptx_is_dot(p, "callprototype")) {
+                if (!vgpu_ptx_parse_label_directive(p, &op))
                     return false;
             } else if (!define_label(p, &op)) {
                 return false;

@@ -13,8 +13,11 @@ enum ptx_symbol_kind {
     PTX_SYM_REG,        /* row or predicate number in `index` */
     PTX_SYM_REG_FAMILY, /* .reg .f32 %f<57>: `size` members, none made yet */
     PTX_SYM_LABEL,      /* instruction number in `index` */
-    PTX_SYM_VAR,        /* in `space`: address or offset in `value`, bytes in `size` */
-    PTX_SYM_FUNCTION
+    PTX_SYM_VAR,        /* in `space`: address or offset in `value`, bytes in `size`; .shared: its
+                           number in `index`; .param: its first row, or -1 in a kernel's buffer */
+    PTX_SYM_FUNCTION,   /* number in `index` */
+    PTX_SYM_TARGETS,    /* .branchtargets: `size` of the module's targets from `index` on */
+    PTX_SYM_PROTOTYPE   /* .callprototype, .calltargets: signature in `index` */
 };
 
 struct ptx_symbol {
@@ -24,11 +27,10 @@ struct ptx_symbol {
     uint32_t scope; /* depth it was declared at */
     uint8_t kind, type, space;
     bool is_extern; /* .extern: no storage of its own; .shared: the dynamic part */
-    bool defined;   /* a function with a body */
     int32_t index;
     uint32_t line;
     uint32_t align;
-    uint32_t stamp; /* .shared, .local: the function whose offset `value` is */
+    uint32_t stamp; /* .local: the function whose offset `value` is */
     uint64_t value, size;
 };
 

@@ -23,6 +23,9 @@ struct ptx_barrier {
 struct ptx_grid {
     const struct ptx_function *fn;
     const struct ptx_insn *code;
+    const struct ptx_module *module;
+    uint32_t stack_slots; /* of a warp */
+    uint32_t local_bytes; /* of a thread */
     const struct ptx_memory *memory;
     uint32_t grid[3], block[3];
     uint32_t threads, warps; /* of a block */
@@ -45,20 +48,44 @@ struct ptx_block {
     struct ptx_warp *warps;
     struct ptx_barrier barriers[PTX_MAX_BARRIERS];
     uint32_t live_threads;
-    uint8_t *regs, *shared, *local;
-    uint32_t *preds;
-    size_t regs_bytes, shared_bytes, local_bytes, preds_bytes, warps_bytes; /* mapped */
+    uint8_t *regs, *shared, *local, *specials;
+    size_t regs_bytes, shared_bytes, local_bytes, specials_bytes, warps_bytes; /* mapped */
 };
 
 enum ptx_warp_state { PTX_WARP_YIELDED, PTX_WARP_BLOCKED, PTX_WARP_DONE, PTX_WARP_STOPPED };
 
-/* Branches backwards before a warp looks at the stop flag and lets the next warp run. */
-#define PTX_SLICE_BRANCHES 4096u
+/* What backward branches and calls may cost before a warp looks at the stop flag and lets the next
+ * warp run; about instructions. */
+#define PTX_SLICE_COST   65536u
+#define PTX_LEAST_COST   16u /* of the shortest loop or call */
+#define PTX_BUILTIN_COST 256u
 
 /* warp.c: runs until the warp waits, exits, faults, is stopped or has used its slice. */
 enum ptx_warp_state vgpu_ptx_warp_run(struct ptx_block *b, struct ptx_warp *w);
 /* Lanes that could run now. */
 uint32_t vgpu_ptx_warp_runnable(const struct ptx_warp *w);
+/* For call.c: writes where the running group is to its lanes; does that and chooses who runs next;
+ * sends lanes `mask` of the running group to `target` and the rest on. */
+void vgpu_ptx_warp_park(struct ptx_warp *w);
+bool vgpu_ptx_warp_reschedule(struct ptx_warp *w);
+void vgpu_ptx_warp_diverge(struct ptx_warp *w, uint32_t mask, uint32_t target);
+
+/* call.c: lanes `mask` of the running group call, return, branch by table. What that costs, in
+ * instructions; 0 from a branch that goes forward. */
+uint32_t vgpu_ptx_call(struct ptx_block *b, struct ptx_warp *w, const struct ptx_insn *in,
+                       uint32_t mask);
+void vgpu_ptx_return(struct ptx_warp *w, uint32_t mask);
+uint32_t vgpu_ptx_branch_indexed(struct ptx_warp *w, const struct ptx_insn *in, uint32_t mask);
+/* Makes the frame of `fn` at slot `base` the running group's. */
+static inline void vgpu_ptx_set_frame(struct ptx_warp *w, uint32_t base,
+                                      const struct ptx_function *fn)
+{
+    w->base = base;
+    w->fn = fn;
+    w->regs = w->stack + (size_t)base * PTX_SLOT_BYTES;
+    w->preds = (void *)(w->regs + (size_t)fn->slots * PTX_SLOT_BYTES);
+    w->consts = fn->consts.data;
+}
 
 /* barrier.c: lanes `mask` of `w` arrive at in; true when they may go on at once. */
 bool vgpu_ptx_barrier_arrive(struct ptx_block *b, struct ptx_warp *w, const struct ptx_insn *in,

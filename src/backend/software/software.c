@@ -21,6 +21,7 @@
 #define DEFAULT_MEMORY_BYTES ((uint64_t)1 << 30)
 #define DEFAULT_MODULE_BYTES ((uint64_t)64 << 20)
 #define LEAST_BLOCK_BYTES    ((uint64_t)64 << 20)
+#define DEFAULT_STACK_BYTES  (16u << 10)
 #define MAX_POOL_THREADS     256u
 #define DEVICE_NAME          "vgpu software GPU"
 #define CLOCK_KHZ            1000000u /* %clock counts nanoseconds */
@@ -36,6 +37,8 @@ struct vgpu_backend {
     const ptx_exec_fn *handlers;
     unsigned threads;
     uint64_t launches;
+    uint32_t loads;
+    uint32_t stack_bytes; /* per thread, of kernels that call to unknown depth */
     CUresult sticky;
     uint32_t stop; /* enum ptx_stop; atomic */
     char last_error[256];
@@ -111,6 +114,10 @@ static CUresult sw_open(const struct vgpu_backend_config *config, struct vgpu_ba
                          config->memory_bytes ? config->memory_bytes : DEFAULT_MEMORY_BYTES);
     b->budget.limit_bytes =
         config->module_memory_bytes ? config->module_memory_bytes : DEFAULT_MODULE_BYTES;
+    b->stack_bytes = config->stack_bytes ? config->stack_bytes : DEFAULT_STACK_BYTES;
+    if (b->stack_bytes > PTX_MAX_LOCAL_BYTES)
+        b->stack_bytes = PTX_MAX_LOCAL_BYTES;
+    b->stack_bytes = (b->stack_bytes + 15) & ~15u;
     b->handlers = find_level(NULL);
     b->stop = PTX_STOP_IDLE;
     *out = b;
@@ -269,7 +276,7 @@ static CUresult sw_module_load(struct vgpu_backend *b, const void *image, size_t
     struct ptx_module *m;
     __atomic_store_n(&b->stop, PTX_GO, __ATOMIC_RELEASE);
     r = vgpu_ptx_module_load((const char *)text.bytes, text.size, &b->budget, &b->memory,
-                             b->handlers, &b->stop, &m, log, log_size);
+                             b->handlers, &b->stop, b->loads++, &m, log, log_size);
     __atomic_store_n(&b->stop, PTX_STOP_IDLE, __ATOMIC_RELEASE);
     b->budget.used_bytes -= unpacked_bytes;
     vgpu_unpacked_free(&text);
@@ -351,7 +358,7 @@ static CUresult sw_module_global(struct vgpu_backend *b, struct vgpu_backend_mod
 }
 
 /* The checks of cuLaunchKernel, and what they lead to. */
-static CUresult fill_grid(struct ptx_grid *g, const struct vgpu_launch *l)
+static CUresult fill_grid(struct ptx_grid *g, const struct vgpu_launch *l, uint32_t stack_bytes)
 {
     static const uint32_t max_block[3] = {1024, 1024, 64};
     static const uint32_t max_grid[3] = {INT32_MAX, 65535, 65535};
@@ -377,12 +384,25 @@ static CUresult fill_grid(struct ptx_grid *g, const struct vgpu_launch *l)
     if (fixed > PTX_MAX_SHARED_BYTES || l->shared_bytes > PTX_MAX_SHARED_BYTES - fixed)
         return CUDA_ERROR_INVALID_VALUE;
     g->fn = fn;
-    g->code = fn->code.data;
+    g->code = fn->module->code.data;
+    g->module = fn->module;
     g->threads = (uint32_t)threads;
     g->warps = (g->threads + PTX_LANES - 1) / PTX_LANES;
     g->dynamic_base = base;
     g->dynamic_bytes = l->shared_bytes;
     g->shared_bytes = fixed + l->shared_bytes;
+    /* A kernel whose depth of calls is known gets what that takes, any other the session's stack on
+     * top of it. */
+    uint32_t rows = stack_bytes / 2, more = fn->module->deep_slots;
+    g->stack_slots = fn->need_slots + (fn->deep ? (rows > more ? rows : more) : 0);
+    if (g->stack_slots > PTX_MAX_STACK_SLOTS)
+        g->stack_slots = PTX_MAX_STACK_SLOTS;
+    more = fn->deep ? fn->module->deep_local_bytes : 0;
+    g->local_bytes = fn->need_local_bytes;
+    if (fn->deep || fn->has_alloca)
+        g->local_bytes += stack_bytes > more ? stack_bytes : more;
+    if (g->local_bytes > PTX_MAX_LOCAL_BYTES)
+        g->local_bytes = PTX_MAX_LOCAL_BYTES;
     g->blocks = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2];
     return CUDA_SUCCESS;
 }
@@ -400,6 +420,10 @@ static void describe(struct vgpu_backend *b, const struct ptx_grid *g, CUresult 
                  ", line %u: all threads that are left wait at barriers that cannot "
                  "complete",
                  f->line);
+    else if (r == CUDA_ERROR_HARDWARE_STACK_ERROR)
+        snprintf(at, left, ", line %u: calls go deeper than a thread's stack", f->line);
+    else if (r == CUDA_ERROR_INVALID_PC)
+        snprintf(at, left, ", line %u: no function or label at 0x%" PRIx64, f->line, f->address);
     else if (f->has_address)
         snprintf(at, left, ", line %u: %s at address 0x%" PRIx64, f->line,
                  r == CUDA_ERROR_MISALIGNED_ADDRESS ? "misaligned access" : "illegal access",
@@ -417,7 +441,7 @@ static CUresult sw_launch(struct vgpu_backend *b, const struct vgpu_launch *laun
     struct ptx_grid g = {.memory = &b->memory, .stop = &b->stop, .sm_count = b->threads};
     g.host_bytes =
         b->memory.quota_bytes > LEAST_BLOCK_BYTES ? b->memory.quota_bytes : LEAST_BLOCK_BYTES;
-    CUresult r = fill_grid(&g, launch);
+    CUresult r = fill_grid(&g, launch, b->stack_bytes);
     if (r != CUDA_SUCCESS)
         return r;
     _Alignas(16) uint8_t params[PTX_MAX_PARAM_BYTES];

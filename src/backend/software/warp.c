@@ -2,16 +2,18 @@
 /*
  * One warp: which lanes run together and where.
  *
- * Lanes that have parted run in groups; the group with the lowest program counter goes first, so
- * that the others are waiting at the join when it gets there. `stop_pc` is the lowest counter above
- * it that another group waits at: while all lanes are together it is out of reach, and the loop
- * pays one comparison per instruction for divergence. A group that spins at a low counter waiting
- * for a higher one to move (a lock) would starve it, so after a slice of backward branches a higher
- * group is let ahead for a while, which gives every lane progress as sm_70 and later promise.
+ * Lanes that have parted run in groups; the group that is deepest in calls, and of those the one
+ * with the lowest program counter, goes first, so that the others are waiting at the join when it
+ * gets there. `stop_pc` is the lowest counter above it that another group waits at: while all lanes
+ * are together it is out of reach, and the loop pays one comparison per instruction for divergence.
+ * A group that spins at a low counter waiting for a higher one to move (a lock) would starve it, so
+ * after a slice of backward branches a higher group is let ahead for a while, which gives every
+ * lane progress as sm_70 and later promise.
  */
 #include "run.h"
 
 #define NO_STOP UINT32_MAX
+#define NOWHERE UINT64_MAX
 
 uint32_t vgpu_ptx_warp_runnable(const struct ptx_warp *w)
 {
@@ -20,23 +22,24 @@ uint32_t vgpu_ptx_warp_runnable(const struct ptx_warp *w)
     return free ? free : w->bar_wait && !w->sync_alone ? 0 : may;
 }
 
-/* Writes the running group's counter to its lanes. */
-static void park(struct ptx_warp *w)
+/* Writes where the running group is to its lanes. */
+void vgpu_ptx_warp_park(struct ptx_warp *w)
 {
+    const uint64_t at = ptx_place(w->base, w->pc);
     for (uint32_t m = w->active; m; m &= m - 1)
-        w->lane_pc[__builtin_ctz(m)] = w->pc;
+        w->lane_at[__builtin_ctz(m)] = at;
 }
 
-/* The lowest counter of `lanes` that is at least `from`; NO_STOP if there is none. */
-static uint32_t lowest(const struct ptx_warp *w, uint32_t lanes, uint32_t from)
+/* The first place of `lanes` that is not before `from`; NOWHERE if there is none. */
+static uint64_t first_of(const struct ptx_warp *w, uint32_t lanes, uint64_t from)
 {
-    uint32_t low = NO_STOP;
+    uint64_t first = NOWHERE;
     for (uint32_t m = lanes; m; m &= m - 1) {
-        uint32_t pc = w->lane_pc[__builtin_ctz(m)];
-        if (pc >= from && pc < low)
-            low = pc;
+        uint64_t at = w->lane_at[__builtin_ctz(m)];
+        if (at >= from && at < first)
+            first = at;
     }
-    return low;
+    return first;
 }
 
 /*
@@ -45,19 +48,19 @@ static uint32_t lowest(const struct ptx_warp *w, uint32_t lanes, uint32_t from)
  * barrier can bring others, they would wait for ever: the lowest of them go on, which the ISA
  * leaves undefined.
  */
-static bool choose(struct ptx_warp *w, uint32_t from)
+static bool choose(struct ptx_warp *w, uint64_t from)
 {
     uint32_t may = vgpu_ptx_warp_runnable(w), group = 0;
-    uint32_t pc = lowest(w, may, from);
-    if (pc == NO_STOP && from)
-        pc = lowest(w, may, 0);
-    if (pc == NO_STOP) {
+    uint64_t at = first_of(w, may, from), next;
+    if (at == NOWHERE && from)
+        at = first_of(w, may, 0);
+    if (at == NOWHERE) {
         w->active = 0;
         return false;
     }
     for (uint32_t m = may; m; m &= m - 1) {
         unsigned i = (unsigned)__builtin_ctz(m);
-        group |= (uint32_t)(w->lane_pc[i] == pc) << i;
+        group |= (uint32_t)(w->lane_at[i] == at) << i;
     }
     if (group & w->sync_wait) {
         w->sync_go |= group;
@@ -65,35 +68,40 @@ static bool choose(struct ptx_warp *w, uint32_t from)
         w->sync_alone = false;
         may = group;
     }
-    w->pc = pc;
+    w->pc = (uint32_t)at;
     w->active = group;
-    w->stop_pc = from ? NO_STOP : lowest(w, may & ~group, pc + 1);
+    if (w->base | ptx_place_base(at))
+        vgpu_ptx_set_frame(w, ptx_place_base(at), w->functions[w->code[w->pc].function]);
+    next = from ? NOWHERE : first_of(w, may & ~group, at + 1);
+    /* One in another frame is behind this one whatever its counter. */
+    w->stop_pc = next >> 32 == at >> 32 ? (uint32_t)next : NO_STOP;
     return true;
 }
 
-static bool reschedule(struct ptx_warp *w)
+bool vgpu_ptx_warp_reschedule(struct ptx_warp *w)
 {
-    park(w);
+    vgpu_ptx_warp_park(w);
     w->boost = 0;
     return choose(w, 0);
 }
 
 /*
  * Lets another group run for a slice: the one behind the group that was let ahead last time, in the
- * order of counters, and after the last one the first behind the present one, so that each gets its
+ * order of places, and after the last one the first behind the present one, so that each gets its
  * turn.
  */
 static void boost(struct ptx_warp *w)
 {
-    uint32_t may = vgpu_ptx_warp_runnable(w), last = w->boost_pc > w->pc ? w->boost_pc : w->pc;
-    uint32_t from = last + 1;
-    park(w);
+    const uint64_t here = ptx_place(w->base, w->pc);
+    uint32_t may = vgpu_ptx_warp_runnable(w);
+    uint64_t from = (w->boost_at > here ? w->boost_at : here) + 1;
+    vgpu_ptx_warp_park(w);
     w->boost = 0;
-    if (lowest(w, may, from) == NO_STOP)
-        from = w->pc + 1;
-    if (lowest(w, may, from) != NO_STOP && choose(w, from)) {
-        w->boost = PTX_SLICE_BRANCHES / 4;
-        w->boost_pc = w->pc;
+    if (first_of(w, may, from) == NOWHERE)
+        from = here + 1;
+    if (first_of(w, may, from) != NOWHERE && choose(w, from)) {
+        w->boost = PTX_SLICE_COST / 4;
+        w->boost_at = ptx_place(w->base, w->pc);
     } else {
         choose(w, 0);
     }
@@ -101,7 +109,13 @@ static void boost(struct ptx_warp *w)
 
 static uint32_t members_of(const struct ptx_warp *w, unsigned lane)
 {
-    const row_u32 *members = ptx_src(w, w->code[w->lane_pc[lane]].e);
+    const struct ptx_insn *in = &w->code[(uint32_t)w->lane_at[lane]];
+    const struct ptx_function *fn = w->functions[in->function];
+    const uint8_t *base =
+        in->e < 0 ? fn->consts.data
+                  : w->stack + (size_t)ptx_place_base(w->lane_at[lane]) * PTX_SLOT_BYTES;
+    const row_u32 *members =
+        (const void *)(base + (size_t)((uint32_t)in->e & INT32_MAX) * PTX_SLOT_BYTES);
     return members[lane];
 }
 
@@ -115,12 +129,13 @@ static void settle(struct ptx_warp *w)
 {
     for (uint32_t left = w->sync_wait; left;) {
         unsigned first = (unsigned)__builtin_ctz(left);
-        const struct ptx_insn *in = &w->code[w->lane_pc[first]];
+        const struct ptx_insn *in = &w->code[(uint32_t)w->lane_at[first]];
         uint32_t members = members_of(w, first), group = 0;
         for (uint32_t m = left; m; m &= m - 1) {
             unsigned i = (unsigned)__builtin_ctz(m);
-            const struct ptx_insn *other = &w->code[w->lane_pc[i]];
-            if ((other == in || (other->op == PTX_OP_FENCE && in->op == PTX_OP_FENCE)) &&
+            const struct ptx_insn *other = &w->code[(uint32_t)w->lane_at[i]];
+            bool same = w->lane_at[i] == w->lane_at[first];
+            if ((same || (other->op == PTX_OP_FENCE && in->op == PTX_OP_FENCE)) &&
                 members_of(w, i) == members)
                 group |= 1u << i;
         }
@@ -134,7 +149,7 @@ static void settle(struct ptx_warp *w)
         }
         in->fn(w, in, group);
         for (uint32_t m = group; m; m &= m - 1)
-            w->lane_pc[__builtin_ctz(m)]++;
+            w->lane_at[__builtin_ctz(m)]++;
     }
 }
 
@@ -159,9 +174,9 @@ static bool run_sync(struct ptx_warp *w, const struct ptx_insn *in, uint32_t mas
         return true;
     }
     uint32_t wait = mask & ~go;
-    park(w);
+    vgpu_ptx_warp_park(w);
     for (uint32_t m = w->active & ~wait; m; m &= m - 1)
-        w->lane_pc[__builtin_ctz(m)]++;
+        w->lane_at[__builtin_ctz(m)]++;
     w->active = 0;
     w->sync_wait |= wait;
     settle(w);
@@ -182,34 +197,36 @@ static void exit_lanes(struct ptx_block *b, struct ptx_warp *w, uint32_t mask)
 }
 
 /* Lanes `mask` go to `target`, the rest of the group on; whoever is lower runs. */
-static void diverge(struct ptx_warp *w, uint32_t mask, uint32_t target)
+void vgpu_ptx_warp_diverge(struct ptx_warp *w, uint32_t mask, uint32_t target)
 {
     for (uint32_t m = mask; m; m &= m - 1)
-        w->lane_pc[__builtin_ctz(m)] = target;
+        w->lane_at[__builtin_ctz(m)] = ptx_place(w->base, target);
     w->active &= ~mask;
     w->pc++;
     if (!w->boost)
-        reschedule(w);
+        vgpu_ptx_warp_reschedule(w);
 }
 
 /*
- * Backward branches are where a warp can stay for ever. A slice is counted in them, longer bodies
- * for more; true when it is used up and the warp must pause.
+ * Backward branches and calls are where a warp can stay for ever. A slice is counted in what they
+ * cost: the instructions that one leads through, as far as that is known. True when it is used up
+ * and the warp must pause.
  */
-static bool slice_over(struct ptx_warp *w, uint32_t body, uint32_t *slice)
+static bool slice_over(struct ptx_warp *w, uint32_t insns, uint32_t *slice)
 {
-    uint32_t cost = 1 + (body >> 6);
+    uint32_t cost = insns < PTX_LEAST_COST ? PTX_LEAST_COST : insns;
     if (w->boost) {
         w->boost = w->boost > cost ? w->boost - cost : 0;
         if (!w->boost) {
-            w->boost_pc = w->pc;
-            reschedule(w);
+            w->boost_at = ptx_place(w->base, w->pc);
+            vgpu_ptx_warp_reschedule(w);
         }
     }
     if (*slice > cost) {
         *slice -= cost;
         return false;
     }
+    *slice = 0;
     if (!w->boost && w->active != vgpu_ptx_warp_runnable(w))
         boost(w);
     return true;
@@ -223,10 +240,10 @@ static enum ptx_warp_state idle_state(const struct ptx_warp *w)
 enum ptx_warp_state vgpu_ptx_warp_run(struct ptx_block *b, struct ptx_warp *w)
 {
     const struct ptx_insn *code = w->code;
-    uint32_t slice = PTX_SLICE_BRANCHES;
+    uint32_t slice = PTX_SLICE_COST;
     if (__atomic_load_n(b->grid->stop, __ATOMIC_RELAXED) != PTX_GO)
         return PTX_WARP_STOPPED;
-    if (!w->active && !reschedule(w))
+    if (!w->active && !vgpu_ptx_warp_reschedule(w))
         return idle_state(w);
     for (;;) {
         const struct ptx_insn *in = &code[w->pc];
@@ -244,8 +261,23 @@ enum ptx_warp_state vgpu_ptx_warp_run(struct ptx_block *b, struct ptx_warp *w)
             if (mask == w->active)
                 w->pc = in->target;
             else
-                diverge(w, mask, in->target);
+                vgpu_ptx_warp_diverge(w, mask, in->target);
             if (in->target <= from && slice_over(w, from - in->target, &slice))
+                return PTX_WARP_YIELDED;
+            break;
+        }
+        case PTX_KIND_CALL: {
+            uint32_t insns = vgpu_ptx_call(b, w, in, mask);
+            if (w->fault.result == CUDA_SUCCESS && slice_over(w, insns, &slice))
+                return PTX_WARP_YIELDED;
+            break;
+        }
+        case PTX_KIND_RET:
+            vgpu_ptx_return(w, mask);
+            break;
+        case PTX_KIND_BRX: {
+            uint32_t insns = vgpu_ptx_branch_indexed(w, in, mask);
+            if (insns && slice_over(w, insns, &slice))
                 return PTX_WARP_YIELDED;
             break;
         }
@@ -254,7 +286,7 @@ enum ptx_warp_state vgpu_ptx_warp_run(struct ptx_block *b, struct ptx_warp *w)
             break;
         case PTX_KIND_BAR:
             w->pc++;
-            park(w);
+            vgpu_ptx_warp_park(w);
             if (!vgpu_ptx_barrier_arrive(b, w, in, mask)) {
                 w->active &= ~w->bar_wait;
                 w->stop_pc = 0;
@@ -271,7 +303,7 @@ enum ptx_warp_state vgpu_ptx_warp_run(struct ptx_block *b, struct ptx_warp *w)
         if (w->pc >= w->stop_pc) {
             if (w->fault.result != CUDA_SUCCESS)
                 return PTX_WARP_STOPPED;
-            if (!reschedule(w))
+            if (!vgpu_ptx_warp_reschedule(w))
                 return idle_state(w);
         }
     }

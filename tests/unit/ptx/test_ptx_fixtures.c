@@ -174,8 +174,6 @@ static void test_reduce(void **state)
         want += u[i];
     }
     for (unsigned f = 0; f < FLAVOURS; f++) {
-        if (strcmp(flavours[f], "nvcc-O0") == 0)
-            continue; /* atomicAdd is a call there: test_call_refused */
         struct rig r;
         uint32_t got;
         rig_open(&r, 4);
@@ -219,29 +217,11 @@ static void test_spin_and_fault(void **state)
     }
 }
 
-/* A call is refused with its line, not skipped. */
-static void test_call_refused(void **state)
-{
-    (void)state;
-    struct rig r;
-    size_t bytes;
-    char *text = rig_read("tests/fixtures/ptx/reduce.nvcc-O0.ptx", &bytes);
-    rig_open(&r, 1);
-    assert_non_null(strstr(text, "call"));
-    assert_int_equal(rig_load_raw(&r, text, bytes), CUDA_ERROR_INVALID_PTX);
-    assert_true(strncmp(r.log, "line ", 5) == 0);
-    free(text);
-    rig_load(&r, ".func f() { ret; } .visible .entry k() { call f; ret; }", CUDA_ERROR_INVALID_PTX);
-    assert_non_null(strstr(r.log, "call"));
-    rig_close(&r);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        VGPU_TEST(test_vector_add),   VGPU_TEST(test_saxpy),  VGPU_TEST(test_sgemm_naive),
-        VGPU_TEST(test_sgemm_tiled),  VGPU_TEST(test_reduce), VGPU_TEST(test_spin_and_fault),
-        VGPU_TEST(test_call_refused),
+        VGPU_TEST(test_vector_add),  VGPU_TEST(test_saxpy),  VGPU_TEST(test_sgemm_naive),
+        VGPU_TEST(test_sgemm_tiled), VGPU_TEST(test_reduce), VGPU_TEST(test_spin_and_fault),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -363,11 +363,15 @@ static void test_many(void **state)
                               N - 1 - i);
     n += (size_t)snprintf(s + n, cap - n, "ret; }\n");
     assert_int_equal(load_exact(&r, s, n), CUDA_SUCCESS);
-    n = (size_t)snprintf(s, cap, "%s", PTX_HEAD);
-    for (unsigned i = 0; i < N; i++)
-        n += (size_t)snprintf(s + n, cap - n,
-                              ".func f%u() { .reg .b32 %%r; mov.u32 %%r, %u; ret; }\n", i, i);
-    assert_int_equal(load_exact(&r, s, n), CUDA_SUCCESS);
+    for (unsigned functions = 65535; functions <= N; functions += N - 65535) {
+        n = (size_t)snprintf(s, cap, "%s", PTX_HEAD);
+        for (unsigned i = 0; i < functions; i++)
+            n += (size_t)snprintf(s + n, cap - n,
+                                  ".func f%u() { .reg .b32 %%r; mov.u32 %%r, %u; ret; }\n", i, i);
+        /* "65535 functions" is the limit */
+        assert_int_equal(load_exact(&r, s, n),
+                         functions < N ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY);
+    }
     n = (size_t)snprintf(s, cap, "%s", PTX_HEAD);
     for (unsigned i = 0; i < N; i++)
         n += (size_t)snprintf(s + n, cap - n, ".global .u32 g%u = %u;\n", i, i);

@@ -28,7 +28,7 @@
 #endif
 #endif
 
-/* The socket, an eventfd, and what a backend opened: a driver opens dozens for each context. */
+/* The socket, an eventfd, and what a backend opened: a driver has a hundred with five contexts. */
 static const rlim_t max_descriptors[] = {
     [VGPU_PROFILE_SOFTWARE] = 64,
     [VGPU_PROFILE_CUDA] = 1024,

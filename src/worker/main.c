@@ -93,7 +93,9 @@ static void say_confinement(const struct vgpu_worker_options *o, const struct vg
     if (!c->seccomp)
         vgpu_log(VGPU_LOG_WARN, "confine", "vm=%u reason=\"runs without seccomp: built so\"",
                  o->vm);
-    vgpu_log(c->landlock_abi ? VGPU_LOG_DEBUG : VGPU_LOG_WARN, "confined",
+    /* With the tight profile seccomp keeps it from all files anyway. */
+    bool fenced = c->landlock_abi || (c->seccomp && c->profile == VGPU_PROFILE_SOFTWARE);
+    vgpu_log(fenced ? VGPU_LOG_DEBUG : VGPU_LOG_WARN, "confined",
              "vm=%u seccomp=%s landlock_abi=%d memory_limit_bytes=%llu", o->vm,
              c->seccomp ? "yes" : "no", c->landlock_abi, (unsigned long long)c->host_memory_bytes);
 }

@@ -25,9 +25,15 @@ static int probe_gpu(const struct vgpu_backend_ops *ops, const struct vgpu_backe
                      FILE *out, char *why, size_t why_size)
 {
     struct vgpu_backend *b = NULL;
+    struct vgpu_device_info info = {.name = ""};
     CUresult r = ops->open(config, &b, why, why_size);
     if (r == CUDA_ERROR_NO_DEVICE || r == CUDA_ERROR_INVALID_DEVICE)
         return -ENOENT;
+    if (r == CUDA_SUCCESS) {
+        /* Closed before a word is said: while it is open, standard output is the GPU's. */
+        ops->device_info(b, &info);
+        ops->close(b);
+    }
     fprintf(out, "{\"backend\": ");
     print_string(out, ops->name);
     fprintf(out, ", \"gpu\": %u, ", config->gpu);
@@ -37,9 +43,6 @@ static int probe_gpu(const struct vgpu_backend_ops *ops, const struct vgpu_backe
         fprintf(out, "}\n");
         return -ENODEV;
     }
-    struct vgpu_device_info info = {.name = ""};
-    ops->device_info(b, &info);
-    ops->close(b);
     fprintf(out, "\"name\": ");
     print_string(out, info.name);
     fprintf(out, ", \"uuid\": \"");
@@ -50,6 +53,7 @@ static int probe_gpu(const struct vgpu_backend_ops *ops, const struct vgpu_backe
             "\"multiprocessors\": %u, \"clock_khz\": %u}\n",
             info.total_memory_bytes, info.compute_major, info.compute_minor, info.multiprocessors,
             info.clock_khz);
+    fflush(out); /* the next GPU takes it again */
     return 0;
 }
 

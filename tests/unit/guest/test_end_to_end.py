@@ -14,70 +14,15 @@ import subprocess
 import tempfile
 import unittest
 
-BUILD = os.environ["VGPU_BUILD"]
+from local_mediator import PATIENCE_S, Mediator, built
+
 SOURCE = os.environ["VGPU_SOURCE"]
 PTX = os.path.join(SOURCE, "tests", "fixtures", "ptx")
-PATIENCE_S = 120
-
-
-def built(*path):
-    return os.path.join(BUILD, *path)
 
 
 def words(line):
     """key=value words of a line; a value in quotes may hold spaces."""
     return {k: v.strip('"') for k, v in re.findall(r'([a-z_]+)=("[^"]*"|\S+)', line)}
-
-
-class Mediator:
-    """A mediator with a folder of its own; may be killed and started again."""
-
-    def __init__(self):
-        self.folder = tempfile.mkdtemp(prefix="e2e-")
-        self.socket = os.path.join(self.folder, "mediator.socket")
-        self.log = open(os.path.join(self.folder, "log"), "w+b")
-        self.process = None
-        self.start()
-
-    def start(self):
-        ready, ready_write = os.pipe()
-        self.process = subprocess.Popen(
-            [built("src", "mediator", "vgpu-mediator"), "--watch", self.folder, "--listen", self.socket, "--worker",
-             built("src", "worker", "vgpu-worker"), "--ready-fd", str(ready_write)],
-            pass_fds=[ready_write], stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
-        os.close(ready_write)
-        try:
-            if not select.select([ready], [], [], PATIENCE_S)[0] or os.read(ready, 16).strip() != b"ready":
-                raise AssertionError("the mediator did not get ready:\n" + self.text())
-        finally:
-            os.close(ready)
-
-    def text(self):
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")
-
-    def workers(self):
-        """Pids of its workers."""
-        found = []
-        for task in os.listdir("/proc/%d/task" % self.process.pid):
-            with open("/proc/%d/task/%s/children" % (self.process.pid, task)) as children:
-                for pid in children.read().split():
-                    with open("/proc/%s/cmdline" % pid, "rb") as command:
-                        if b"--session" in command.read().split(b"\0"):
-                            found.append(int(pid))
-        return found
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def close(self):
-        self.process.terminate()
-        try:
-            self.process.wait(PATIENCE_S)
-        finally:
-            self.log.close()
-            shutil.rmtree(self.folder)
 
 
 class Case(unittest.TestCase):

@@ -41,7 +41,7 @@ int rig_setup_on(void **state, const struct vgpu_backend_ops *ops, struct vgpu_b
     vgpu_lease_init(&r->lease);
     vgpu_lease_grant(&r->lease, 1);
     ops->device_info(r->backend, &info);
-    if (vgpu_engine_create(ops, r->backend, &r->lease, &r->engine))
+    if (vgpu_engine_create(ops, r->backend, r->account, &r->lease, &r->engine))
         return -1;
     vgpu_dispatch_init(&r->dispatcher, r->engine, &info, session);
     vgpu_mailbox_init(&r->mailbox, &(struct vgpu_mailbox_config){.dispatcher = &r->dispatcher,

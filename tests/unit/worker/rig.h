@@ -19,6 +19,7 @@
 struct rig {
     const struct vgpu_backend_ops *ops;
     struct vgpu_backend *backend;
+    struct vgpu_account *account; /* NULL: none */
     struct vgpu_lease lease;
     struct vgpu_engine *engine;
     struct vgpu_dispatcher dispatcher;

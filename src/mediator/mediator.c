@@ -392,6 +392,7 @@ int vgpu_daemon_run(struct vgpu_settings *settings, const struct vgpu_daemon_opt
     for (uint32_t i = 0; i < VGPU_ENDPOINT_HASH; i++)
         vgpu_list_init(&d->m.endpoint_hash[i]);
     vgpu_list_init(&d->m.watches);
+    vgpu_list_init(&d->m.quotas);
     int rc = start(d, why);
     if (!rc) {
         tell_ready(d);

@@ -32,6 +32,24 @@ static void test_bucket(void **state)
     free(l);
 }
 
+/* What its workers say: 60 lines at once, 10 a second. */
+static void test_say(void **state)
+{
+    (void)state;
+    struct vgpu_ledger *l = calloc(1, sizeof(*l));
+    assert_non_null(l);
+    uint64_t vm = vgpu_ledger_key(false, 7);
+    for (uint64_t second = 1; second <= 3; second++) {
+        unsigned n = 0;
+        while (n < 1000 && vgpu_ledger_say(l, vm, second * S))
+            n++;
+        assert_int_equal(n, second == 1 ? 60 : 10);
+    }
+    assert_true(vgpu_ledger_say(l, vgpu_ledger_key(false, 8), 3 * S));
+    assert_int_equal(starts(l, vm, 3 * S), 101); /* a bucket of its own */
+    free(l);
+}
+
 /* Many together get four times what one gets. */
 static void test_all_together(void **state)
 {
@@ -71,6 +89,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         VGPU_TEST(test_bucket),
+        VGPU_TEST(test_say),
         VGPU_TEST(test_all_together),
         VGPU_TEST(test_eviction),
     };

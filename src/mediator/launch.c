@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "common/net.h"
+#include "common/parse.h"
 #include "config.h"
 
 /* Where a worker finds what it was given (docs/worker.md); 0 to 2 are as usual. */
@@ -104,6 +105,7 @@ struct vgpu_launch {
 struct arguments {
     char *list[32];
     char numbers[12][24];
+    char uuid[VGPU_UUID_TEXT];
     unsigned count, number_count;
 };
 
@@ -121,6 +123,17 @@ static void add_number(struct arguments *a, const char *name, uint64_t value)
     add(a, name, text);
 }
 
+/* As the configuration named it; the one that was found for it, when it named none. */
+static void add_gpu(struct arguments *a, const struct vgpu_gpu_setting *gpu)
+{
+    if (!gpu->by_uuid) {
+        add_number(a, "--gpu", gpu->ordinal);
+        return;
+    }
+    vgpu_uuid_write(a->uuid, gpu->uuid);
+    add(a, "--gpu", a->uuid);
+}
+
 static void make_arguments(struct vgpu_mediator *m, const struct vgpu_tenant *tenant,
                            uint64_t session_id, uint32_t slot, struct arguments *a)
 {
@@ -132,7 +145,7 @@ static void make_arguments(struct vgpu_mediator *m, const struct vgpu_tenant *te
     add_number(a, "--session", session_id);
     add(a, "--backend", vgpu_backend_name(gpu->setting.backend));
     if (gpu->setting.backend == VGPU_GPU_CUDA)
-        add_number(a, "--gpu", gpu->setting.ordinal);
+        add_gpu(a, &gpu->setting);
     add_number(a, "--memory", tenant->quota->quota_bytes);
     add_number(a, "--account-fd", ACCOUNT_FD);
     add_number(a, "--account-slot", slot);
@@ -281,4 +294,13 @@ int vgpu_launch_worker(struct vgpu_mediator *m, const struct vgpu_tenant *tenant
     rc = launch(m, a.list, &l, pid);
     vgpu_fd_close(&l.in);
     return rc;
+}
+
+int vgpu_launch_probe(struct vgpu_mediator *m, int out, int err, pid_t *pid)
+{
+    char probe[] = "--probe";
+    char *const list[] = {m->worker_path, probe, NULL};
+    return launch(
+        m, list,
+        &(struct vgpu_launch){.in = -1, .out = out, .err = err, .socket = -1, .account = -1}, pid);
 }

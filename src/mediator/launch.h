@@ -18,4 +18,7 @@ int vgpu_launch_decide_uids(struct vgpu_mediator *m, char *why);
 int vgpu_launch_worker(struct vgpu_mediator *m, const struct vgpu_tenant *tenant,
                        uint64_t session_id, uint32_t slot, int socket, int err, pid_t *pid);
 
+/* Starts one that only says what GPUs there are. */
+int vgpu_launch_probe(struct vgpu_mediator *m, int out, int err, pid_t *pid);
+
 #endif

@@ -26,6 +26,7 @@
 #define VGPU_RECENT_REQUESTS   16u /* answered ones that a CANCEL may still undo (W3) */
 
 struct vgpu_link;
+struct vgpu_probe;
 struct vgpu_worker;
 
 /* One GPU of one pool; the scheduler knows it by its index. */
@@ -114,6 +115,7 @@ struct vgpu_mediator {
     uint32_t slot_count;          /* 2 * max_vms */
     struct vgpu_ledger ledger;
     struct vgpu_list links, workers, endpoints, watches, quotas;
+    struct vgpu_probe *probe; /* asks what GPUs there are; NULL: it has been said */
     struct vgpu_list endpoint_hash[VGPU_ENDPOINT_HASH]; /* by VM number */
     struct vgpu_place places[VGPU_SETTINGS_WATCH + 1u]; /* the directories, VGPU_CONFIGURED */
     uint64_t last_worker_id;

@@ -15,6 +15,7 @@
 #include "common/net.h"
 #include "mediator/broker.h"
 #include "mediator/launch.h"
+#include "mediator/probe.h"
 #include "vgpu/curesult.h"
 #include "vgpu/worker.h"
 
@@ -423,6 +424,8 @@ void vgpu_worker_reap(struct vgpu_mediator *m)
         struct vgpu_worker *w = find_pid(m, pid);
         if (w)
             on_gone(w, status);
+        else
+            vgpu_probe_gone(m, pid, status);
     }
     vgpu_mediator_stop_if_done(m);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What is remembered of a VM or a local user beyond its connection, so that coming back does not
- * fill its buckets again: workers started, lines logged, what its workers say. A fixed table; who was not heard of for
- * longest makes room. Pure; it knows no more of who they are than a number.
+ * fill its buckets again: workers started, lines logged, what its workers say. A fixed table; who
+ * was not heard of for longest makes room. Pure; it knows no more of who they are than a number.
  */
 #ifndef VGPU_MEDIATOR_LEDGER_H
 #define VGPU_MEDIATOR_LEDGER_H

@@ -110,9 +110,11 @@ static void make_gpus(struct vgpu_mediator *m)
     }
 }
 
-/* A [vm] section's socket is dialled as long as the mediator lives. */
+/* A [vm] section's socket is dialled as long as the mediator lives. One that cannot be is no reason
+ * to leave out those behind it: why says which was the first. */
 static int dial_configured(struct vgpu_mediator *m, const struct vgpu_settings *known, char *why)
 {
+    int rc = 0;
     for (uint32_t i = 0; i < m->settings->vm_count; i++) {
         const struct vgpu_vm_setting *vm = &m->settings->vms[i];
         const struct vgpu_vm_setting *old = known ? vgpu_settings_vm(known, vm->key) : NULL;
@@ -124,11 +126,12 @@ static int dial_configured(struct vgpu_mediator *m, const struct vgpu_settings *
         *slash = 0;
         if (!slash[1] || !vgpu_endpoint_create(m, vm->key, slash == directory ? "/" : directory,
                                                slash + 1, -1, VGPU_CONFIGURED)) {
-            snprintf(why, 512, "[vm %u] cannot use the socket %.300s", vm->key, vm->socket);
-            return -EINVAL;
+            if (!rc)
+                snprintf(why, 512, "[vm %u] cannot use the socket %.300s", vm->key, vm->socket);
+            rc = -EINVAL;
         }
     }
-    return 0;
+    return rc;
 }
 
 /* What was fixed at the start stays as it was, and the log says so. */

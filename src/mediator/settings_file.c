@@ -232,8 +232,8 @@ static int set_vm(struct reader *r, const char *key, const char *value)
     if (!strcmp(key, "uid"))
         return set_u32(r, key, value, 1, UINT32_MAX - 2, &vm->uid);
     if (!local && !strcmp(key, "socket")) {
-        if (value[0] != '/')
-            return fail(r, "socket = '%s' has to start with /", value);
+        if (value[0] != '/' || value[strlen(value) - 1] == '/')
+            return fail(r, "socket = '%s' has to start with / and to end in a name", value);
         return set_text(r, value, &vm->socket);
     }
     if (local && !strcmp(key, "vm")) {

@@ -187,6 +187,8 @@ static void test_errors(void **state)
     refuses("[vm 4294967296]", 1, "write a number");
     refuses("[vm 1]\n[vm 1]", 2, "line 1 already");
     refuses("[vm 1]\nsocket = run/x", 2, "start with /");
+    refuses("[vm 1]\nsocket = /run/", 2, "end in a name");
+    refuses("[vm 1]\nsocket = /", 2, "end in a name");
     refuses("[vm 1]\npriority = urgent", 2, "urgent");
     refuses("[vm 1]\npool = AA", 2, "AA");
     refuses("[vm 1]\nmemory = 0", 2, "memory");

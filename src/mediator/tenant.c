@@ -281,10 +281,12 @@ void vgpu_broker_log_status(struct vgpu_mediator *m)
         struct vgpu_tenant *t = m->tenants[i];
         if (!t)
             continue;
-        char state[96];
-        snprintf(state, sizeof(state), "link=%s open=%u workers=%u leased=%s",
+        char state[160];
+        snprintf(state, sizeof(state),
+                 "link=%s open=%u workers=%u leased=%s memory=%llu quota=%llu",
                  t->link ? "up" : "down", t->session_count, t->worker_count,
-                 t->lease.lease ? "yes" : "no");
+                 t->lease.lease ? "yes" : "no", (unsigned long long)vgpu_quota_held(t->quota),
+                 (unsigned long long)t->quota->quota_bytes);
         log_counters(m, t, "status", state);
         count++;
     }

@@ -36,6 +36,17 @@ class Accounts(Case):
         self.assertEqual((account['magic'], account['size']), (0x74636361, 65536))
         self.assertEqual(self.account(self.device(8))['slots'], [0])  # another VM has its own
 
+    def test_status(self):
+        """What a VM holds is in its status line, and no more than it may hold is believed."""
+        d = self.device()
+        for size, shown in ((4096, 4096), (2**64 - 1, MIB)):
+            self.ok(d.ask(say('hold %d' % size)))
+            count = len(self.mediator.lines('status-end'))
+            self.mediator.signal(signal.SIGUSR1)
+            self.mediator.wait_line('status-end', count + 1)
+            line = self.mediator.lines('status', vm=7)[-1]
+            self.assertEqual((line['memory'], line['quota']), (str(shown), str(MIB)))
+
     def test_w9_killed_at_any_time(self):
         """What a worker held is free when it is gone, and its slot somebody else's; its neighbour's stays."""
         d = self.device()

@@ -109,8 +109,8 @@ struct vgpu_device_info_wire {
     char name[64];               /* NUL-padded, always ends in NUL */
     uint8_t uuid[16];            /* of the GPU */
     char backend[16];            /* "software", "cuda"; NUL-padded */
-    uint64_t total_memory_bytes; /* what this session may allocate */
-    uint64_t free_memory_bytes;  /* of that, not allocated now */
+    uint64_t total_memory_bytes; /* what the VM's sessions may hold together */
+    uint64_t free_memory_bytes;  /* of that, held by none of them */
     uint32_t compute_major;      /* compute capability */
     uint32_t compute_minor;
     uint32_t multiprocessors;

@@ -46,9 +46,11 @@ struct vgpu_backend_config {
     uint64_t module_memory_bytes; /* host memory for decoded modules (software) */
     uint32_t stack_bytes; /* .local memory per thread of kernels that call to unknown depth, at most
                              512 KiB, and twice as much for their registers (software) */
-    unsigned threads;             /* CPU threads to run blocks on (software); 0: online CPUs */
-    unsigned gpu;                 /* ordinal on this host (cuda) */
-    bool allow_pageable_access;   /* use a GPU that can reach pageable host memory (cuda) */
+    unsigned threads;     /* CPU threads to run blocks on (software); 0: online CPUs */
+    unsigned gpu;         /* ordinal on this host (cuda) */
+    bool allow_pageable_access; /* use a GPU that can reach pageable host memory (cuda) */
+    bool has_gpu_uuid;          /* the GPU is named by gpu_uuid, not by its ordinal (cuda) */
+    uint8_t gpu_uuid[16];
 };
 
 /* One kernel of a loaded module, as a launch needs it. Owned by the module; valid until it is
@@ -99,6 +101,8 @@ struct vgpu_backend_ops {
     CUresult (*mem_alloc)(struct vgpu_backend *b, uint64_t size_bytes, uint64_t *address);
     CUresult (*mem_free)(struct vgpu_backend *b,
                          uint64_t address); /* exact start of an allocation */
+    /* Of this session's own memory_bytes: *total_bytes - *free_bytes is what it holds, with module
+     * globals and what is lost to rounding. */
     CUresult (*mem_info)(struct vgpu_backend *b, uint64_t *free_bytes, uint64_t *total_bytes);
 
     /* Copies wait for launches before them. A range that is not wholly inside one allocation is

@@ -119,6 +119,47 @@ int vgpu_parse_bool(const char *text, bool *out)
     return -EINVAL;
 }
 
+/* Whether a dash stands before byte i. */
+static bool has_dash(unsigned i)
+{
+    return i == 4 || i == 6 || i == 8 || i == 10;
+}
+
+int vgpu_parse_uuid(const char *text, uint8_t out[16])
+{
+    uint8_t uuid[16];
+    if (!strncmp(text, "GPU-", 4))
+        text += 4;
+    for (unsigned i = 0; i < sizeof(uuid); i++) {
+        if (has_dash(i) && *text++ != '-')
+            return -EINVAL;
+        int high = digit_value(text[0]);
+        int low = high < 0 ? -1 : digit_value(text[1]);
+        if (low < 0)
+            return -EINVAL;
+        uuid[i] = (uint8_t)(high << 4 | low);
+        text += 2;
+    }
+    if (*text)
+        return -EINVAL;
+    memcpy(out, uuid, sizeof(uuid));
+    return 0;
+}
+
+void vgpu_uuid_write(char *text, const uint8_t uuid[16])
+{
+    static const char digits[] = "0123456789abcdef";
+    memcpy(text, "GPU-", 4);
+    text += 4;
+    for (unsigned i = 0; i < 16; i++) {
+        if (has_dash(i))
+            *text++ = '-';
+        *text++ = digits[uuid[i] >> 4];
+        *text++ = digits[uuid[i] & 15];
+    }
+    *text = 0;
+}
+
 int vgpu_parse_priority(const char *text, uint32_t *out)
 {
     static const char *const names[] = {"low", "medium", "high"};

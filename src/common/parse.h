@@ -22,6 +22,13 @@ int vgpu_parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *out)
 /* yes, no, true, false, on, off, 1, 0. Returns 0 or -EINVAL. */
 int vgpu_parse_bool(const char *text, bool *out);
 
+/* A GPU's UUID as CUDA's tools write it, GPU-8-4-4-4-12 hexadecimal digits; "GPU-" may be missing.
+ * Returns 0 or -EINVAL. */
+#define VGPU_UUID_TEXT 41u
+int vgpu_parse_uuid(const char *text, uint8_t out[16]);
+/* The same the other way round, into VGPU_UUID_TEXT bytes. */
+void vgpu_uuid_write(char *text, const uint8_t uuid[16]);
+
 /* low, medium, high, 0, 1, 2: enum vgpu_priority. Returns 0 or -EINVAL. */
 int vgpu_parse_priority(const char *text, uint32_t *out);
 

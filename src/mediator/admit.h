@@ -18,7 +18,7 @@ struct vgpu_admission {
     uint64_t features;
     uint32_t pool_id;
     uint32_t priority;
-    uint64_t memory; /* bytes a session */
+    uint64_t memory; /* bytes of device memory, all sessions together */
     uint32_t sessions;
     uint32_t uid; /* of its workers, or VGPU_SETTINGS_NO_UID */
 };

@@ -90,6 +90,37 @@ static void note_start_failure(struct vgpu_tenant *t, uint64_t now_ns)
     t->start_again_ns = now_ns + (wait < RETRY_LAST_NS ? wait : RETRY_LAST_NS);
 }
 
+/*
+ * Whether another session's GPU context has room on the card: contexts are not the tenants', so
+ * they count beside what the tenants hold. A session that has a process may make its context at any
+ * time, so it counts from then on.
+ */
+static bool card_has_room(const struct vgpu_mediator *m, uint32_t gpu, char why[128])
+{
+    const uint64_t mib = 1ull << 20;
+    uint64_t card = m->gpus[gpu].setting.memory_bytes, context = m->settings->context_memory;
+    uint64_t held = 0, contexts = 0;
+    if (m->gpus[gpu].setting.backend != VGPU_GPU_CUDA || !card)
+        return true;
+    vgpu_list_each(node, &m->quotas)
+    {
+        const struct vgpu_quota *q = vgpu_list_entry(node, struct vgpu_quota, node);
+        if (q->gpu != gpu)
+            continue;
+        held += vgpu_quota_held(q);
+        contexts += vgpu_quota_contexts(q);
+    }
+    /* None of these can overflow: a few thousand tenants of 2^46 bytes, and contexts of 2^40. */
+    uint64_t taken = held + contexts * context;
+    if (taken <= card && context <= card - taken)
+        return true;
+    snprintf(why, 128,
+             "the GPU's %llu MiB are taken: %llu held, %llu contexts of %llu; a session needs one",
+             (unsigned long long)(card / mib), (unsigned long long)(held / mib),
+             (unsigned long long)contexts, (unsigned long long)(context / mib));
+    return false;
+}
+
 /* Makes sure that the session has a worker; answers the outstanding request when it cannot. */
 static bool have_worker(struct vgpu_mediator *m, struct vgpu_tenant *t, struct vgpu_session *s,
                         uint32_t request_id)
@@ -101,6 +132,14 @@ static bool have_worker(struct vgpu_mediator *m, struct vgpu_tenant *t, struct v
     if (now < t->start_again_ns) {
         answer_status(t, CUDA_ERROR_OPERATING_SYSTEM,
                       "no worker could be started lately; the host's log says why");
+        return false;
+    }
+    if (!card_has_room(m, t->gpu, why)) {
+        uint32_t suppressed;
+        if (may_log_guest(t, &suppressed))
+            vgpu_log(VGPU_LOG_WARN, "gpu-full", "vm=%u gpu=%u reason=\"%s\" suppressed=%u",
+                     t->vm_id, t->gpu, why, suppressed);
+        answer_status(t, CUDA_ERROR_OUT_OF_MEMORY, why);
         return false;
     }
     if (t->worker_count > t->max_sessions + ENDING_WORKERS_MAX ||

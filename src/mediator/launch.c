@@ -18,9 +18,12 @@
 #include <unistd.h>
 
 #include "common/net.h"
+#include "common/parse.h"
 #include "config.h"
 
-#define WORKER_FD        3
+/* Where a worker finds what it was given (docs/worker.md); 0 to 2 are as usual. */
+enum { WORKER_FD = 3, ACCOUNT_FD = 4, GIVEN = 5 };
+
 #define DEFAULT_UID_BASE 1900000000u /* a range that neither distributions nor systemd hand out */
 #define NOBODY_UID       65534u
 
@@ -94,9 +97,15 @@ static uint32_t tenant_uid(const struct vgpu_mediator *m, const struct vgpu_tena
     return m->one_uid ? NOBODY_UID : m->uid_base + tenant->slot;
 }
 
+/* Descriptors that a process is to have as 0 to 4; -1: none (in: /dev/null, out: as err). */
+struct vgpu_launch {
+    int in, out, err, socket, account;
+};
+
 struct arguments {
     char *list[32];
-    char numbers[8][24];
+    char numbers[12][24];
+    char uuid[VGPU_UUID_TEXT];
     unsigned count, number_count;
 };
 
@@ -114,8 +123,19 @@ static void add_number(struct arguments *a, const char *name, uint64_t value)
     add(a, name, text);
 }
 
+/* As the configuration named it; the one that was found for it, when it named none. */
+static void add_gpu(struct arguments *a, const struct vgpu_gpu_setting *gpu)
+{
+    if (!gpu->by_uuid) {
+        add_number(a, "--gpu", gpu->ordinal);
+        return;
+    }
+    vgpu_uuid_write(a->uuid, gpu->uuid);
+    add(a, "--gpu", a->uuid);
+}
+
 static void make_arguments(struct vgpu_mediator *m, const struct vgpu_tenant *tenant,
-                           uint64_t session_id, struct arguments *a)
+                           uint64_t session_id, uint32_t slot, struct arguments *a)
 {
     const struct vgpu_gpu *gpu = &m->gpus[tenant->gpu];
     memset(a, 0, sizeof(*a));
@@ -125,8 +145,10 @@ static void make_arguments(struct vgpu_mediator *m, const struct vgpu_tenant *te
     add_number(a, "--session", session_id);
     add(a, "--backend", vgpu_backend_name(gpu->setting.backend));
     if (gpu->setting.backend == VGPU_GPU_CUDA)
-        add_number(a, "--gpu", gpu->setting.ordinal);
-    add_number(a, "--memory", tenant->memory);
+        add_gpu(a, &gpu->setting);
+    add_number(a, "--memory", tenant->quota->quota_bytes);
+    add_number(a, "--account-fd", ACCOUNT_FD);
+    add_number(a, "--account-slot", slot);
     if (gpu->threads)
         add_number(a, "--threads", gpu->threads);
     if (m->root) {
@@ -139,7 +161,7 @@ static void make_arguments(struct vgpu_mediator *m, const struct vgpu_tenant *te
 /* What a worker needs to run and to say what went wrong; the rest of ours is not a guest's. */
 static bool is_for_workers(const char *variable)
 {
-    static const char *const names[] = {"PATH", "LANG", "LANGUAGE", "TMPDIR", "JOURNAL_STREAM"};
+    static const char *const names[] = {"PATH", "LANG", "LANGUAGE", "TMPDIR"};
     size_t length = strcspn(variable, "=");
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (length == strlen(names[i]) && !strncmp(variable, names[i], length))
@@ -163,72 +185,87 @@ static char **make_environment(void)
     return list;
 }
 
-static int spawn(const char *path, char *const *list, int fd, int lock, pid_t *pid)
+/* Copies above what the process is given: a dup2 onto itself would leave close-on-exec set, and one
+ * onto another source would lose that. */
+static int lift(const struct vgpu_launch *l, int from[GIVEN])
 {
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
+    const int given[GIVEN] = {l->in, l->out, l->err, l->socket, l->account};
+    int rc = 0;
+    for (unsigned i = 0; i < GIVEN; i++) {
+        from[i] = -1;
+        if (rc || given[i] < 0)
+            continue;
+        from[i] = fcntl(given[i], F_DUPFD_CLOEXEC, GIVEN);
+        if (from[i] < 0)
+            rc = -errno;
+    }
+    return rc;
+}
+
+static int add_files(posix_spawn_file_actions_t *actions, const int from[GIVEN])
+{
+    int rc = 0;
+    if (from[STDIN_FILENO] < 0)
+        rc = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    if (!rc && from[STDOUT_FILENO] < 0)
+        rc = posix_spawn_file_actions_adddup2(actions, from[STDERR_FILENO], STDOUT_FILENO);
+    for (int i = 0; !rc && i < GIVEN; i++)
+        if (from[i] >= 0)
+            rc = posix_spawn_file_actions_adddup2(actions, from[i], i);
+    return rc;
+}
+
+/* Everything else that is open here is close-on-exec. Its own process group: a ^C in the terminal
+ * is for the mediator, which then ends its workers in order. */
+static int add_attributes(posix_spawnattr_t *attributes)
+{
     sigset_t none, all;
-    char **environment = make_environment();
-    if (!environment)
-        return -ENOMEM;
-    int rc = posix_spawn_file_actions_init(&actions);
-    if (rc) {
-        free(environment);
-        return -rc;
-    }
-    rc = posix_spawnattr_init(&attributes);
-    if (rc) {
-        posix_spawn_file_actions_destroy(&actions);
-        free(environment);
-        return -rc;
-    }
     sigemptyset(&none);
     sigfillset(&all);
     sigdelset(&all, SIGKILL);
     sigdelset(&all, SIGSTOP);
-    /* Everything else that is open here is close-on-exec. Its own process group: a ^C in the
-     * terminal is for the mediator, which then ends its workers in order. */
-    if (lock >= 0)
-        rc = posix_spawn_file_actions_adddup2(&actions, lock, STDIN_FILENO);
-    else
-        rc = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    int rc = posix_spawnattr_setsigmask(attributes, &none);
     if (!rc)
-        rc = posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+        rc = posix_spawnattr_setsigdefault(attributes, &all);
     if (!rc)
-        rc = posix_spawn_file_actions_adddup2(&actions, fd, WORKER_FD);
+        rc = posix_spawnattr_setpgroup(attributes, 0);
     if (!rc)
-        rc = posix_spawnattr_setsigmask(&attributes, &none);
+        rc = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                                      POSIX_SPAWN_SETPGROUP);
+    return rc;
+}
+
+static int spawn(const char *path, char *const *list, const int from[GIVEN], pid_t *pid)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    char **environment = make_environment();
+    if (!environment)
+        return -ENOMEM;
+    int rc = posix_spawn_file_actions_init(&actions);
+    if (rc)
+        goto no_actions;
+    rc = posix_spawnattr_init(&attributes);
+    if (rc)
+        goto no_attributes;
+    rc = add_files(&actions, from);
     if (!rc)
-        rc = posix_spawnattr_setsigdefault(&attributes, &all);
-    if (!rc)
-        rc = posix_spawnattr_setpgroup(&attributes, 0);
-    if (!rc)
-        rc = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                                       POSIX_SPAWN_SETPGROUP);
+        rc = add_attributes(&attributes);
     if (!rc)
         rc = posix_spawn(pid, path, &actions, &attributes, list, environment);
     posix_spawnattr_destroy(&attributes);
+no_attributes:
     posix_spawn_file_actions_destroy(&actions);
+no_actions:
     free(environment);
     return -rc;
 }
 
-int vgpu_launch_worker(struct vgpu_mediator *m, const struct vgpu_tenant *tenant,
-                       uint64_t session_id, int fd, pid_t *pid)
+static int launch(struct vgpu_mediator *m, char *const *list, const struct vgpu_launch *l,
+                  pid_t *pid)
 {
-    struct arguments a;
-    make_arguments(m, tenant, session_id, &a);
-    /* dup2 onto itself would leave close-on-exec set, so the source is never 3; the lock is never
-     * 0, which main keeps open. */
-    int source = fcntl(fd, F_DUPFD_CLOEXEC, WORKER_FD + 1);
-    if (source < 0)
-        return -errno;
-    int lock;
-    int rc = vgpu_lock_share(m->watch_lock.fd >= 0 ? &m->watch_lock : &m->listen_lock, &lock);
-    if (rc) {
-        vgpu_fd_close(&source);
-        return rc;
-    }
+    int from[GIVEN];
+    int rc = lift(l, from);
     /* What a driver makes of a very high limit is not known: it gets the one that we were given. */
     struct rlimit own, first;
     bool limited = !getrlimit(RLIMIT_NOFILE, &own) && own.rlim_cur != m->files_soft;
@@ -236,10 +273,34 @@ int vgpu_launch_worker(struct vgpu_mediator *m, const struct vgpu_tenant *tenant
         first = (struct rlimit){.rlim_cur = m->files_soft, .rlim_max = own.rlim_max};
         limited = !setrlimit(RLIMIT_NOFILE, &first);
     }
-    rc = spawn(m->worker_path, a.list, source, lock, pid);
+    if (!rc)
+        rc = spawn(m->worker_path, list, from, pid);
     if (limited)
         setrlimit(RLIMIT_NOFILE, &own);
-    vgpu_fd_close(&lock);
-    vgpu_fd_close(&source);
+    for (unsigned i = 0; i < GIVEN; i++)
+        vgpu_fd_close(&from[i]);
     return rc;
+}
+
+int vgpu_launch_worker(struct vgpu_mediator *m, const struct vgpu_tenant *tenant,
+                       uint64_t session_id, uint32_t slot, int socket, int err, pid_t *pid)
+{
+    struct arguments a;
+    make_arguments(m, tenant, session_id, slot, &a);
+    struct vgpu_launch l = {.out = -1, .err = err, .socket = socket, .account = tenant->quota->fd};
+    int rc = vgpu_lock_share(m->watch_lock.fd >= 0 ? &m->watch_lock : &m->listen_lock, &l.in);
+    if (rc)
+        return rc;
+    rc = launch(m, a.list, &l, pid);
+    vgpu_fd_close(&l.in);
+    return rc;
+}
+
+int vgpu_launch_probe(struct vgpu_mediator *m, int out, int err, pid_t *pid)
+{
+    char probe[] = "--probe";
+    char *const list[] = {m->worker_path, probe, NULL};
+    return launch(
+        m, list,
+        &(struct vgpu_launch){.in = -1, .out = out, .err = err, .socket = -1, .account = -1}, pid);
 }

@@ -13,8 +13,12 @@ char *vgpu_launch_find_worker(const char *said, char *why);
 /* Decides which uids workers get (m->root, uid_base, one_uid). 0 or -EINVAL with a text in why. */
 int vgpu_launch_decide_uids(struct vgpu_mediator *m, char *why);
 
-/* Starts it with fd as descriptor 3. fd stays the caller's. 0 or a negative errno. */
+/* Starts one with the ends of its socket and of the pipe for its stderr, and with the tenant's
+ * account, in which it has this slot. The descriptors stay the caller's. 0 or a negative errno. */
 int vgpu_launch_worker(struct vgpu_mediator *m, const struct vgpu_tenant *tenant,
-                       uint64_t session_id, int fd, pid_t *pid);
+                       uint64_t session_id, uint32_t slot, int socket, int err, pid_t *pid);
+
+/* Starts one that only says what GPUs there are. */
+int vgpu_launch_probe(struct vgpu_mediator *m, int out, int err, pid_t *pid);
 
 #endif

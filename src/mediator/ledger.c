@@ -7,6 +7,8 @@
 #define START_INTERVAL_NS (20 * VGPU_NS_PER_MS)
 #define START_BURST       100
 #define ALL_TOGETHER      4
+#define SAY_INTERVAL_NS   (100 * VGPU_NS_PER_MS)
+#define SAY_BURST         60
 
 uint64_t vgpu_ledger_key(bool local, uint32_t number)
 {
@@ -32,9 +34,11 @@ struct vgpu_account *vgpu_ledger_account(struct vgpu_ledger *ledger, uint64_t ke
     return found;
 }
 
+/* The bucket is full again at credit_ns; each taken was one interval, so with burst - 1 taken there
+ * is one left. */
 static bool has_credit(uint64_t credit_ns, uint64_t now_ns, uint64_t interval_ns, uint64_t burst)
 {
-    return credit_ns <= now_ns || credit_ns - now_ns <= burst * interval_ns;
+    return credit_ns <= now_ns || credit_ns - now_ns <= (burst - 1) * interval_ns;
 }
 
 static void take(uint64_t *credit_ns, uint64_t now_ns, uint64_t interval_ns)
@@ -51,5 +55,14 @@ bool vgpu_ledger_start(struct vgpu_ledger *ledger, uint64_t key, uint64_t now_ns
         return false;
     take(&a->start_credit_ns, now_ns, START_INTERVAL_NS);
     take(&ledger->start_credit_ns, now_ns, START_INTERVAL_NS / ALL_TOGETHER);
+    return true;
+}
+
+bool vgpu_ledger_say(struct vgpu_ledger *ledger, uint64_t key, uint64_t now_ns)
+{
+    struct vgpu_account *a = vgpu_ledger_account(ledger, key, now_ns);
+    if (!has_credit(a->say_credit_ns, now_ns, SAY_INTERVAL_NS, SAY_BURST))
+        return false;
+    take(&a->say_credit_ns, now_ns, SAY_INTERVAL_NS);
     return true;
 }

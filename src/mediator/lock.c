@@ -61,8 +61,11 @@ static int try_once(struct vgpu_lock *lock, char *holder, size_t size)
         return -errno;
     if (fstat(fd, &st)) {
         rc = -errno;
-    } else if (!S_ISREG(st.st_mode) || (st.st_uid != geteuid() && st.st_uid != 0)) {
-        rc = -EPERM; /* a stranger's, who could hold it for ever */
+    } else if (!S_ISREG(st.st_mode) || (st.st_uid != geteuid() && st.st_uid != 0) ||
+               st.st_nlink > 1) {
+        /* A stranger's, who could hold it for ever; or a file of ours that a stranger linked here,
+         * to have us write into it. */
+        rc = -EPERM;
     } else if (fcntl(fd, F_OFD_SETLK, &whole) || flock(fd, LOCK_EX | LOCK_NB)) {
         rc = errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
         ssize_t n = pread(fd, holder, size - 1, 0);
@@ -109,7 +112,7 @@ int vgpu_lock_take(struct vgpu_lock *lock, const char *path, const char *held, u
                  holder[0] ? holder : "unknown", held, path);
     else
         snprintf(why, 512, "cannot make the lock %.300s: %s", path,
-                 rc == -EPERM ? "the file is somebody else's" : strerror(-rc));
+                 rc == -EPERM ? "the file is somebody else's, or has other names" : strerror(-rc));
     free(lock->path);
     lock->path = NULL;
     return rc;

@@ -24,6 +24,7 @@
 #include "mediator/launch.h"
 #include "mediator/link.h"
 #include "mediator/local.h"
+#include "mediator/probe.h"
 #include "mediator/watch.h"
 #include "mediator/worker.h"
 
@@ -34,6 +35,9 @@ struct daemon {
     struct vgpu_mediator m;
     struct vgpu_source signals;
     const struct vgpu_daemon_options *options;
+    bool serving; /* all is up; false: it is not known yet what GPUs there are */
+    int failure;  /* why it could not get up, as a negative errno, with a text in why */
+    char *why;
 };
 
 /* --- leases --- */
@@ -106,9 +110,11 @@ static void make_gpus(struct vgpu_mediator *m)
     }
 }
 
-/* A [vm] section's socket is dialled as long as the mediator lives. */
+/* A [vm] section's socket is dialled as long as the mediator lives. One that cannot be is no reason
+ * to leave out those behind it: why says which was the first. */
 static int dial_configured(struct vgpu_mediator *m, const struct vgpu_settings *known, char *why)
 {
+    int rc = 0;
     for (uint32_t i = 0; i < m->settings->vm_count; i++) {
         const struct vgpu_vm_setting *vm = &m->settings->vms[i];
         const struct vgpu_vm_setting *old = known ? vgpu_settings_vm(known, vm->key) : NULL;
@@ -120,11 +126,12 @@ static int dial_configured(struct vgpu_mediator *m, const struct vgpu_settings *
         *slash = 0;
         if (!slash[1] || !vgpu_endpoint_create(m, vm->key, slash == directory ? "/" : directory,
                                                slash + 1, -1, VGPU_CONFIGURED)) {
-            snprintf(why, 512, "[vm %u] cannot use the socket %.300s", vm->key, vm->socket);
-            return -EINVAL;
+            if (!rc)
+                snprintf(why, 512, "[vm %u] cannot use the socket %.300s", vm->key, vm->socket);
+            rc = -EINVAL;
         }
     }
-    return 0;
+    return rc;
 }
 
 /* What was fixed at the start stays as it was, and the log says so. */
@@ -139,21 +146,25 @@ static void keep_fixed(struct vgpu_settings *fresh, struct vgpu_settings *old)
             found |= !strcmp(fresh->watch[i], old->watch[j]);
         same_watch &= found;
     }
+    bool same_worker = !fresh->worker || (old->worker && !strcmp(fresh->worker, old->worker));
     bool same_pools = true;
     for (uint32_t p = 0; p < VGPU_POOL_COUNT; p++) {
         const struct vgpu_pool_setting *a = &fresh->pools[p], *b = &old->pools[p];
-        same_pools &= a->gpu_count == b->gpu_count && a->threads == b->threads &&
-                      !memcmp(a->gpus, b->gpus, sizeof(a->gpus));
+        same_pools &= vgpu_settings_same_pool(a, b);
     }
-    if ((fresh->listen && !same_listen) || !same_watch || !same_pools ||
+    if ((fresh->listen && !same_listen) || !same_watch || !same_pools || !same_worker ||
         fresh->max_vms != old->max_vms || fresh->has_worker_uid_base != old->has_worker_uid_base ||
         fresh->worker_uid_base != old->worker_uid_base)
-        vgpu_log(VGPU_LOG_WARN, "reload",
-                 "reason=\"listen, watch, pools, max_vms and worker_uid_base change only when the "
-                 "mediator starts again\"");
+        vgpu_log(
+            VGPU_LOG_WARN, "reload",
+            "reason=\"listen, watch, pools, max_vms, worker and worker_uid_base change only when "
+            "the mediator starts again\"");
     char *listen = fresh->listen;
     fresh->listen = old->listen;
     old->listen = listen;
+    char *worker = fresh->worker;
+    fresh->worker = old->worker;
+    old->worker = worker;
     memcpy(fresh->pools, old->pools, sizeof(fresh->pools));
     fresh->max_vms = old->max_vms;
     fresh->has_worker_uid_base = old->has_worker_uid_base;
@@ -166,6 +177,10 @@ static void reload(struct daemon *d)
     char error[VGPU_SETTINGS_ERROR], quoted[600];
     if (!d->options->config_path) {
         vgpu_log(VGPU_LOG_WARN, "reload", "reason=\"there is no configuration file\"");
+        return;
+    }
+    if (!d->serving) {
+        vgpu_log(VGPU_LOG_WARN, "reload", "reason=\"still starting: ask again when it is ready\"");
         return;
     }
     struct vgpu_settings *fresh = vgpu_settings_load(d->options->config_path, error);
@@ -283,7 +298,8 @@ static int take_locks(struct vgpu_mediator *m, char *why)
 
 /* --- the whole --- */
 
-static int start(struct daemon *d, char *why)
+/* What can be said before it is known what GPUs there are. */
+static int prepare(struct daemon *d, char *why)
 {
     struct vgpu_mediator *m = &d->m;
     int rc;
@@ -300,6 +316,22 @@ static int start(struct daemon *d, char *why)
     rc = vgpu_launch_decide_uids(m, why);
     if (rc)
         return rc;
+    m->lease_timer.call = on_lease_timer;
+    /* Before signals are ours: one that comes while this waits simply ends us. */
+    rc = take_locks(m, why);
+    if (rc)
+        return rc;
+    rc = catch_signals(d);
+    if (rc)
+        snprintf(why, 512, "cannot catch signals: %s", strerror(-rc));
+    return rc;
+}
+
+/* Lets VMs and local clients in. */
+static int serve(struct daemon *d, char *why)
+{
+    struct vgpu_mediator *m = &d->m;
+    int rc;
     make_gpus(m);
     struct vgpu_sched_config config = sched_config(m);
     m->leases = vgpu_leases_create(&vgpu_sched_strict, &config, &vgpu_worker_lease_ops);
@@ -307,16 +339,7 @@ static int start(struct daemon *d, char *why)
         snprintf(why, 512, "out of memory");
         return -ENOMEM;
     }
-    m->lease_timer.call = on_lease_timer;
-    /* Before signals are ours: one that comes while this waits simply ends us. */
-    rc = take_locks(m, why);
-    if (rc)
-        return rc;
-    rc = catch_signals(d);
-    if (rc) {
-        snprintf(why, 512, "cannot catch signals: %s", strerror(-rc));
-        return rc;
-    }
+    d->serving = true;
     if (m->settings->listen) {
         rc = vgpu_local_listen(m, why);
         if (rc)
@@ -352,10 +375,51 @@ static void tell_ready(struct daemon *d)
         vgpu_log(VGPU_LOG_WARN, "notify", "reason=\"%s\"", strerror(-rc));
 }
 
+/* A GPU that is not there is no reason to leave those without service that use another. */
+static void say_pool(void *context, const char *text)
+{
+    char quoted[920];
+    (void)context;
+    vgpu_log(VGPU_LOG_ERROR, "pool", "reason=%s",
+             vgpu_log_quote(quoted, sizeof(quoted), text, strlen(text)));
+}
+
+static void on_inventory(struct vgpu_mediator *m, const struct vgpu_inventory *inventory)
+{
+    struct daemon *d = vgpu_list_entry(m, struct daemon, m);
+    if (m->stopping)
+        return;
+    vgpu_inventory_resolve(inventory, m->settings, say_pool, NULL);
+    d->failure = serve(d, d->why);
+    if (d->failure)
+        vgpu_loop_stop(m->loop);
+    else
+        tell_ready(d);
+}
+
+static int start(struct daemon *d)
+{
+    struct vgpu_mediator *m = &d->m;
+    int rc = prepare(d, d->why);
+    if (rc)
+        return rc;
+    if (vgpu_settings_need_gpus(m->settings)) {
+        rc = vgpu_probe_start(m, m->settings->start_ms, on_inventory);
+        if (rc)
+            snprintf(d->why, 512, "cannot run %.300s --probe: %s", m->worker_path, strerror(-rc));
+        return rc;
+    }
+    rc = serve(d, d->why);
+    if (!rc)
+        tell_ready(d);
+    return rc;
+}
+
 static void take_apart(struct daemon *d)
 {
     struct vgpu_mediator *m = &d->m;
     if (m->loop) {
+        vgpu_probe_abandon(m);
         vgpu_local_close(m);
         vgpu_watch_free_all(m);
         vgpu_endpoint_free_all(m);
@@ -392,12 +456,17 @@ int vgpu_daemon_run(struct vgpu_settings *settings, const struct vgpu_daemon_opt
     for (uint32_t i = 0; i < VGPU_ENDPOINT_HASH; i++)
         vgpu_list_init(&d->m.endpoint_hash[i]);
     vgpu_list_init(&d->m.watches);
-    int rc = start(d, why);
+    vgpu_list_init(&d->m.quotas);
+    d->why = why;
+    int rc = start(d);
     if (!rc) {
-        tell_ready(d);
         rc = vgpu_loop_run(d->m.loop);
         if (rc)
             snprintf(why, 512, "the event loop failed: %s", strerror(-rc));
+        else
+            rc = d->failure;
+    }
+    if (!rc) {
         vgpu_log(VGPU_LOG_INFO, "stopped", "log_dropped=%llu",
                  (unsigned long long)vgpu_log_dropped());
     }

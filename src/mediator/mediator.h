@@ -16,6 +16,7 @@
 #include "mediator/list.h"
 #include "mediator/lock.h"
 #include "mediator/loop.h"
+#include "mediator/quota.h"
 #include "mediator/settings.h"
 
 #define VGPU_MEDIATOR_MAX_GPUS 64u
@@ -25,6 +26,7 @@
 #define VGPU_RECENT_REQUESTS   16u /* answered ones that a CANCEL may still undo (W3) */
 
 struct vgpu_link;
+struct vgpu_probe;
 struct vgpu_worker;
 
 /* One GPU of one pool; the scheduler knows it by its index. */
@@ -66,10 +68,10 @@ struct vgpu_tenant {
     uint32_t gpu;
     uint32_t priority;
     uint64_t features;
-    uint64_t memory;
-    uint32_t max_sessions;  /* beside session 0 */
-    uint32_t uid;           /* of its workers, or VGPU_SETTINGS_NO_UID */
-    struct vgpu_link *link; /* NULL: detached */
+    struct vgpu_quota *quota; /* of its device memory, with what its workers hold */
+    uint32_t max_sessions;    /* beside session 0 */
+    uint32_t uid;             /* of its workers, or VGPU_SETTINGS_NO_UID */
+    struct vgpu_link *link;   /* NULL: detached */
     struct vgpu_lease_tenant lease;
 
     struct vgpu_list sessions;
@@ -112,7 +114,8 @@ struct vgpu_mediator {
     uint32_t max_vms;             /* as it was at the start */
     uint32_t slot_count;          /* 2 * max_vms */
     struct vgpu_ledger ledger;
-    struct vgpu_list links, workers, endpoints, watches;
+    struct vgpu_list links, workers, endpoints, watches, quotas;
+    struct vgpu_probe *probe; /* asks what GPUs there are; NULL: it has been said */
     struct vgpu_list endpoint_hash[VGPU_ENDPOINT_HASH]; /* by VM number */
     struct vgpu_place places[VGPU_SETTINGS_WATCH + 1u]; /* the directories, VGPU_CONFIGURED */
     uint64_t last_worker_id;

@@ -18,13 +18,14 @@ struct vgpu_settings *vgpu_settings_default(void)
     s->local_clients = 64;
     s->default_sessions = 16;
     s->default_memory = 1ull << 30;
+    s->context_memory = 526ull << 20; /* as measured on an H200 */
     s->quantum_ms = 20;
     s->yield_ms = 1000;
     s->watchdog_ms = 10000;
     s->answer_ms = 15000;
     s->start_ms = 30000;
     s->pools[0].present = true;
-    s->pools[0].gpu_count = 1;
+    s->pools[0].gpu_count = s->pools[0].asked_count = 1;
     return s;
 }
 
@@ -41,6 +42,31 @@ void vgpu_settings_free(struct vgpu_settings *s)
     free(s->vms);
     free(s->locals);
     free(s);
+}
+
+bool vgpu_settings_need_gpus(const struct vgpu_settings *s)
+{
+    for (uint32_t p = 0; p < VGPU_POOL_COUNT; p++) {
+        const struct vgpu_pool_setting *pool = &s->pools[p];
+        if (pool->all || pool->or_software)
+            return true;
+        for (uint32_t i = 0; i < pool->asked_count; i++)
+            if (pool->asked[i].backend == VGPU_GPU_CUDA)
+                return true;
+    }
+    return false;
+}
+
+bool vgpu_settings_same_pool(const struct vgpu_pool_setting *a, const struct vgpu_pool_setting *b)
+{
+    bool same = a->asked_count == b->asked_count && a->threads == b->threads && a->all == b->all &&
+                a->or_software == b->or_software && a->card_memory == b->card_memory;
+    for (uint32_t i = 0; same && i < a->asked_count; i++) {
+        const struct vgpu_gpu_setting *x = &a->asked[i], *y = &b->asked[i];
+        same = x->backend == y->backend && x->by_uuid == y->by_uuid && x->ordinal == y->ordinal &&
+               !memcmp(x->uuid, y->uuid, sizeof(x->uuid));
+    }
+    return same;
 }
 
 int vgpu_settings_add_watch(struct vgpu_settings *s, const char *path)

@@ -24,15 +24,24 @@ enum vgpu_backend_kind { VGPU_GPU_SOFTWARE, VGPU_GPU_CUDA };
 
 struct vgpu_gpu_setting {
     enum vgpu_backend_kind backend;
-    uint32_t ordinal; /* cuda: on this host */
+    bool by_uuid;          /* cuda: named by its uuid, not by its ordinal */
+    uint32_t ordinal;      /* cuda: on this host */
+    uint8_t uuid[16];      /* cuda */
+    uint64_t memory_bytes; /* cuda: of the card, 0: not known (yet) */
 };
 
 struct vgpu_pool_setting {
     bool present;
     unsigned line;
-    uint32_t gpu_count;
-    uint32_t threads; /* of a software worker, 0: its default */
+    uint32_t gpu_count; /* that it has: what was asked for, until it is known what there is */
+    uint32_t threads;   /* of a software worker, 0: its default */
     struct vgpu_gpu_setting gpus[VGPU_POOL_MAX_GPUS];
+    /* What was asked for, as it stays when the host has something else. */
+    uint32_t asked_count;
+    bool all;             /* every GPU of the host that can be used and no pool names */
+    bool or_software;     /* a software GPU when there is none */
+    uint64_t card_memory; /* bytes to share out of each card, 0: what the card has */
+    struct vgpu_gpu_setting asked[VGPU_POOL_MAX_GPUS];
 };
 
 /* [vm N] or [local UID]; a zero or -1 below means "not said". */
@@ -63,7 +72,8 @@ struct vgpu_settings {
     uint32_t local_vm_base;
     uint32_t local_clients;    /* of one user */
     uint32_t default_sessions; /* beside session 0 */
-    uint64_t default_memory;   /* bytes a session */
+    uint64_t default_memory;   /* bytes a tenant and GPU */
+    uint64_t context_memory;   /* bytes that a GPU context takes from the card */
     uint32_t quantum_ms, yield_ms, watchdog_ms, answer_ms, start_ms;
     struct vgpu_pool_setting pools[VGPU_POOL_COUNT];
     struct vgpu_vm_setting *vms;
@@ -83,6 +93,12 @@ void vgpu_settings_free(struct vgpu_settings *settings);
 struct vgpu_settings *vgpu_settings_load(const char *path, char *error);
 struct vgpu_settings *vgpu_settings_parse(const char *name, const char *text, size_t length,
                                           char *error);
+
+/* Whether it depends on the host's GPUs who is in which pool. */
+bool vgpu_settings_need_gpus(const struct vgpu_settings *s);
+
+/* Whether two pools were asked to be the same. */
+bool vgpu_settings_same_pool(const struct vgpu_pool_setting *a, const struct vgpu_pool_setting *b);
 
 /* Adds a directory as the file would. 0, -ENOSPC or -ENOMEM. */
 int vgpu_settings_add_watch(struct vgpu_settings *settings, const char *path);

@@ -30,7 +30,7 @@ struct reader {
     bool seen[SCHEDULER + 1]; /* sections that may stand once */
     struct vgpu_pool_setting *pool;
     enum vgpu_backend_kind backend;
-    bool backend_said;
+    bool backend_said, gpus_said;
     struct vgpu_vm_setting *vm;
 };
 
@@ -71,45 +71,87 @@ static int set_pool_letter(struct reader *r, const char *value, char *out)
     return 0;
 }
 
-/* software | none | a list of ordinals, comma-separated. */
+static bool is_same_gpu(const struct vgpu_gpu_setting *a, const struct vgpu_gpu_setting *b)
+{
+    if (a->backend != VGPU_GPU_CUDA || b->backend != VGPU_GPU_CUDA || a->by_uuid != b->by_uuid)
+        return false; /* whether a number and a UUID are the same GPU only the host knows */
+    return a->by_uuid ? !memcmp(a->uuid, b->uuid, sizeof(a->uuid)) : a->ordinal == b->ordinal;
+}
+
+/* software, an ordinal or a UUID. */
+static int read_gpu(struct reader *r, const char *item, struct vgpu_gpu_setting *gpu)
+{
+    *gpu = (struct vgpu_gpu_setting){.backend = VGPU_GPU_SOFTWARE};
+    if (!strcmp(item, "software"))
+        return 0;
+    gpu->backend = VGPU_GPU_CUDA;
+    gpu->by_uuid = !strncmp(item, "GPU-", 4);
+    if (gpu->by_uuid ? vgpu_parse_uuid(item, gpu->uuid)
+                     : vgpu_parse_u32(item, 0, 63, &gpu->ordinal))
+        return fail(r,
+                    "'%s' is no GPU: write software, none, numbers from 0 to 63, or "
+                    "GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx as vgpu-worker --probe says",
+                    item);
+    return 0;
+}
+
+/* software | none | a list of ordinals and UUIDs, comma-separated. */
 static int set_gpus(struct reader *r, char *value)
 {
+    r->gpus_said = true;
     r->pool->gpu_count = 0;
     if (!strcmp(value, "none"))
         return 0;
     char *rest = value;
     for (char *item; (item = strsep(&rest, ","));) {
+        struct vgpu_gpu_setting gpu;
         item += strspn(item, " \t");
         item[strcspn(item, " \t")] = 0;
-        struct vgpu_gpu_setting gpu = {.backend = VGPU_GPU_SOFTWARE};
-        if (strcmp(item, "software")) {
-            gpu.backend = VGPU_GPU_CUDA;
-            if (vgpu_parse_u32(item, 0, 63, &gpu.ordinal))
-                return fail(r, "'%s' is no GPU: write software, none, or numbers from 0 to 63",
-                            item);
-        }
+        if (read_gpu(r, item, &gpu))
+            return -EINVAL;
         if (r->pool->gpu_count == VGPU_POOL_MAX_GPUS)
             return fail(r, "a pool has at most %u GPUs", VGPU_POOL_MAX_GPUS);
-        for (uint32_t p = 0; gpu.backend == VGPU_GPU_CUDA && p < VGPU_POOL_COUNT; p++)
+        for (uint32_t p = 0; p < VGPU_POOL_COUNT; p++)
             for (uint32_t i = 0; i < r->s->pools[p].gpu_count; i++)
-                if (r->s->pools[p].gpus[i].backend == VGPU_GPU_CUDA &&
-                    r->s->pools[p].gpus[i].ordinal == gpu.ordinal)
-                    return fail(r, "GPU %u is already in pool %c: a GPU is in one pool",
-                                gpu.ordinal, (char)('A' + p));
+                if (is_same_gpu(&r->s->pools[p].gpus[i], &gpu))
+                    return fail(r, "%s%s is already in pool %c: a GPU is in one pool",
+                                gpu.by_uuid ? "" : "GPU ", item, (char)('A' + p));
         r->pool->gpus[r->pool->gpu_count++] = gpu;
     }
     return 0;
 }
 
-/* A backend that was named has to be the one that its GPUs need. */
+static int set_backend(struct reader *r, const char *value)
+{
+    r->backend_said = true;
+    r->backend = VGPU_GPU_CUDA;
+    r->pool->or_software = !strcmp(value, "auto");
+    if (!strcmp(value, "software"))
+        r->backend = VGPU_GPU_SOFTWARE;
+    else if (strcmp(value, "cuda") && !r->pool->or_software)
+        return fail(r, "backend = '%s' is none of software, cuda, auto", value);
+    return 0;
+}
+
+/* A backend that was named has to be the one that its GPUs need; without GPUs it says which. */
 static int end_section(struct reader *r)
 {
-    if (r->section != POOL || !r->backend_said)
+    struct vgpu_pool_setting *pool = r->pool;
+    if (r->section != POOL)
         return 0;
-    for (uint32_t i = 0; i < r->pool->gpu_count; i++)
-        if (r->pool->gpus[i].backend != r->backend)
+    for (uint32_t i = 0; r->backend_said && i < pool->gpu_count; i++)
+        if (pool->gpus[i].backend != r->backend)
             return fail(r, "the pool above has a GPU that backend = %s cannot run",
-                        vgpu_backend_name(r->backend));
+                        pool->or_software ? "auto" : vgpu_backend_name(r->backend));
+    if (r->gpus_said && !pool->gpu_count)
+        pool->or_software = false; /* none means none */
+    if (r->backend_said && !r->gpus_said) {
+        pool->all = r->backend == VGPU_GPU_CUDA;
+        if (!pool->all)
+            pool->gpus[pool->gpu_count++] = (struct vgpu_gpu_setting){.backend = VGPU_GPU_SOFTWARE};
+    }
+    memcpy(pool->asked, pool->gpus, sizeof(pool->asked));
+    pool->asked_count = pool->gpu_count;
     return 0;
 }
 
@@ -153,20 +195,18 @@ static int set_mediator(struct reader *r, const char *key, const char *value)
 
 static int set_pool(struct reader *r, const char *key, char *value)
 {
-    if (!strcmp(key, "gpus"))
+    if (!strcmp(key, "gpus") || !strcmp(key, "gpu"))
         return set_gpus(r, value);
-    if (!strcmp(key, "backend")) {
-        r->backend_said = true;
-        r->backend = VGPU_GPU_SOFTWARE;
-        if (!strcmp(value, "cuda"))
-            r->backend = VGPU_GPU_CUDA;
-        else if (strcmp(value, "software"))
-            return fail(r, "backend = '%s' is neither software nor cuda", value);
-        return 0;
-    }
+    if (!strcmp(key, "backend"))
+        return set_backend(r, value);
     if (!strcmp(key, "threads"))
         return set_u32(r, key, value, 0, 1024, &r->pool->threads);
-    return fail(r, "unknown key '%s' in [pool] (known: gpus backend threads)", key);
+    if (!strcmp(key, "card_memory")) {
+        if (vgpu_parse_size(value, 1, 1ull << 46, &r->pool->card_memory))
+            return fail(r, "card_memory = '%s' is not a size like 512M or 80G", value);
+        return 0;
+    }
+    return fail(r, "unknown key '%s' in [pool] (known: gpus backend threads card_memory)", key);
 }
 
 static int set_vm(struct reader *r, const char *key, const char *value)
@@ -192,8 +232,8 @@ static int set_vm(struct reader *r, const char *key, const char *value)
     if (!strcmp(key, "uid"))
         return set_u32(r, key, value, 1, UINT32_MAX - 2, &vm->uid);
     if (!local && !strcmp(key, "socket")) {
-        if (value[0] != '/')
-            return fail(r, "socket = '%s' has to start with /", value);
+        if (value[0] != '/' || value[strlen(value) - 1] == '/')
+            return fail(r, "socket = '%s' has to start with / and to end in a name", value);
         return set_text(r, value, &vm->socket);
     }
     if (local && !strcmp(key, "vm")) {
@@ -220,7 +260,12 @@ static int set_limits(struct reader *r, const char *key, const char *value)
             return fail(r, "memory = '%s' is not a size like 512M or 2G", value);
         return 0;
     }
-    return fail(r, "unknown key '%s' in [limits] (known: sessions memory)", key);
+    if (!strcmp(key, "context_memory")) {
+        if (vgpu_parse_size(value, 0, 1ull << 40, &r->s->context_memory))
+            return fail(r, "context_memory = '%s' is not a size like 526M", value);
+        return 0;
+    }
+    return fail(r, "unknown key '%s' in [limits] (known: sessions memory context_memory)", key);
 }
 
 static int set_scheduler(struct reader *r, const char *key, const char *value)
@@ -256,7 +301,7 @@ static int start_pool(struct reader *r, const char *argument)
         return fail(r, "[pool %c] stands in line %u already", letter, r->pool->line);
     r->pool->present = true;
     r->pool->line = r->line;
-    r->backend_said = false;
+    r->backend_said = r->gpus_said = false;
     return 0;
 }
 

@@ -81,8 +81,17 @@ static uint32_t place(const struct vgpu_mediator *m, char pool)
 static bool join(struct vgpu_mediator *m, struct vgpu_tenant *t, const struct vgpu_admission *a)
 {
     uint32_t gpu = place(m, (char)a->pool_id);
-    if (gpu == UINT32_MAX || vgpu_lease_tenant_add(m->leases, &t->lease, t->slot, gpu, a->priority))
+    if (gpu == UINT32_MAX)
         return false;
+    int rc = vgpu_quota_join(&m->quotas, t->account, gpu, a->memory, &t->quota);
+    if (rc) {
+        vgpu_log(VGPU_LOG_ERROR, "no-account", "vm=%u reason=\"%s\"", t->vm_id, strerror(-rc));
+        return false;
+    }
+    if (vgpu_lease_tenant_add(m->leases, &t->lease, t->slot, gpu, a->priority)) {
+        vgpu_quota_leave(t->quota);
+        return false;
+    }
     t->gpu = gpu;
     t->pool = (char)a->pool_id;
     t->priority = a->priority;
@@ -93,12 +102,13 @@ static bool join(struct vgpu_mediator *m, struct vgpu_tenant *t, const struct vg
 static void leave(struct vgpu_mediator *m, struct vgpu_tenant *t)
 {
     vgpu_lease_tenant_remove(m->leases, &t->lease, vgpu_loop_now(m->loop));
+    vgpu_quota_leave(t->quota);
     m->gpus[t->gpu].tenants--;
 }
 
 /* Local clients have places of their own: they cannot take those of VMs. */
 static struct vgpu_tenant *make_tenant(struct vgpu_mediator *m, uint32_t vm_id, bool local,
-                                       const struct vgpu_admission *a)
+                                       uint64_t account, const struct vgpu_admission *a)
 {
     uint32_t slot = local ? m->max_vms : 0, end = slot + m->max_vms;
     while (slot < end && m->tenants[slot])
@@ -110,6 +120,7 @@ static struct vgpu_tenant *make_tenant(struct vgpu_mediator *m, uint32_t vm_id, 
         return NULL;
     t->slot = slot;
     t->vm_id = vm_id;
+    t->account = account;
     vgpu_list_init(&t->sessions);
     if (!join(m, t, a)) {
         free(t);
@@ -120,12 +131,15 @@ static struct vgpu_tenant *make_tenant(struct vgpu_mediator *m, uint32_t vm_id, 
 }
 
 /* A tenant whose last workers are still ending comes back, as another maybe. */
-static bool take_again(struct vgpu_mediator *m, struct vgpu_tenant *t,
+static bool take_again(struct vgpu_mediator *m, struct vgpu_tenant *t, uint64_t account,
                        const struct vgpu_admission *a)
 {
-    if (t->pool != (char)a->pool_id)
-        return false; /* its workers hold a lease of the other pool until they are gone */
+    /* Its workers hold a lease of the other pool, or somebody else's memory, until they are gone.
+     */
+    if (t->pool != (char)a->pool_id || t->account != account)
+        return false;
     t->priority = a->priority;
+    t->quota->quota_bytes = a->memory;
     vgpu_lease_tenant_priority(m->leases, &t->lease, a->priority, vgpu_loop_now(m->loop));
     vgpu_lease_tenant_restart(&t->lease, vgpu_loop_now(m->loop));
     t->requests = t->errors = t->bytes_in = t->bytes_out = t->opened = t->late_answers = 0;
@@ -194,16 +208,16 @@ void vgpu_broker_hello(struct vgpu_link *link, const struct vgpu_link_hello *hel
         refuse(link, vm_id, VGPU_REFUSE_DUPLICATE, text);
         return;
     }
-    if (t ? !take_again(m, t, &a) : !(t = make_tenant(m, vm_id, !link->endpoint, &a))) {
+    bool local = !link->endpoint;
+    uint64_t account = vgpu_ledger_key(local, local ? link->local_uid : vm_id);
+    if (t ? !take_again(m, t, account, &a) : !(t = make_tenant(m, vm_id, local, account, &a))) {
         snprintf(text, sizeof(text), "vm %u: no room now (max_vms = %u)", vm_id, m->max_vms);
         refuse(link, vm_id, VGPU_REFUSE_FULL, text);
         return;
     }
     t->features = a.features;
-    t->memory = a.memory;
     t->max_sessions = a.sessions;
     t->uid = a.uid;
-    t->account = vgpu_ledger_key(!link->endpoint, link->endpoint ? vm_id : link->local_uid);
     t->link = link;
     link->tenant = t;
     link->attached_ns = vgpu_loop_now(m->loop);
@@ -267,10 +281,12 @@ void vgpu_broker_log_status(struct vgpu_mediator *m)
         struct vgpu_tenant *t = m->tenants[i];
         if (!t)
             continue;
-        char state[96];
-        snprintf(state, sizeof(state), "link=%s open=%u workers=%u leased=%s",
+        char state[160];
+        snprintf(state, sizeof(state),
+                 "link=%s open=%u workers=%u leased=%s memory=%llu quota=%llu",
                  t->link ? "up" : "down", t->session_count, t->worker_count,
-                 t->lease.lease ? "yes" : "no");
+                 t->lease.lease ? "yes" : "no", (unsigned long long)vgpu_quota_held(t->quota),
+                 (unsigned long long)t->quota->quota_bytes);
         log_counters(m, t, "status", state);
         count++;
     }

@@ -38,6 +38,7 @@ struct vgpu_watch {
     struct vgpu_source source; /* inotify; fd -1: it is not there, or was not when we looked */
     int own_wd, parent_wd;
     DIR *scanned; /* being read, a part in each round; NULL: not */
+    bool again;   /* room was made meanwhile, perhaps for what was passed over already */
     struct vgpu_timer timer;
 };
 
@@ -99,6 +100,8 @@ static void scan_part(struct vgpu_watch *w)
         struct dirent *entry = readdir(w->scanned);
         if (!entry) {
             end_scan(w);
+            if (w->again)
+                go_on(w, RETRY_NS);
             return;
         }
         note_entry(w, entry->d_name);
@@ -117,7 +120,7 @@ static void scan(struct vgpu_watch *w)
         vgpu_fd_close(&fd);
         return;
     }
-    w->mediator->places[w->place].overfull = false;
+    w->mediator->places[w->place].overfull = w->again = false;
     scan_part(w);
 }
 
@@ -235,7 +238,11 @@ void vgpu_watch_room(struct vgpu_mediator *m, uint32_t place)
     vgpu_list_each(node, &m->watches)
     {
         struct vgpu_watch *w = vgpu_list_entry(node, struct vgpu_watch, node);
-        if (w->place == place && !w->timer.place)
+        if (w->place != place)
+            continue;
+        if (w->scanned)
+            w->again = true;
+        else if (!w->timer.place)
             go_on(w, RETRY_NS);
     }
 }

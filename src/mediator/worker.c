@@ -15,6 +15,7 @@
 #include "common/net.h"
 #include "mediator/broker.h"
 #include "mediator/launch.h"
+#include "mediator/probe.h"
 #include "vgpu/curesult.h"
 #include "vgpu/worker.h"
 
@@ -301,6 +302,28 @@ static void on_event(struct vgpu_source *source, uint32_t events)
         ;
 }
 
+/* Its descriptors, its slot in the tenant's account, and the process; what was made stays in w. */
+static int bring_up(struct vgpu_worker *w)
+{
+    struct vgpu_mediator *m = w->mediator;
+    int fds[2], err = -1;
+    int rc = vgpu_net_pair(SOCK_SEQPACKET, fds);
+    if (rc)
+        return rc;
+    w->source.fd = fds[0];
+    rc = vgpu_loop_add(m->loop, &w->source, EPOLLIN);
+    if (!rc)
+        rc = vgpu_voice_open(&w->voice, m, w->tenant->account, &err);
+    if (!rc)
+        rc = vgpu_launch_worker(m, w->tenant, w->session_id, w->slot, fds[1], err, &w->pid);
+    if (!rc)
+        snprintf(w->voice.who, sizeof(w->voice.who), "vm=%u session=0x%llx pid=%d",
+                 w->tenant->vm_id, (unsigned long long)w->session_id, (int)w->pid);
+    vgpu_fd_close(&fds[1]);
+    vgpu_fd_close(&err);
+    return rc;
+}
+
 int vgpu_worker_start(struct vgpu_mediator *m, struct vgpu_tenant *tenant, uint64_t session_id,
                       struct vgpu_worker **out, char *why)
 {
@@ -315,21 +338,20 @@ int vgpu_worker_start(struct vgpu_mediator *m, struct vgpu_tenant *tenant, uint6
     w->session_id = session_id;
     w->timer.call = on_timer;
     w->source.call = on_event;
-    int fds[2];
-    int rc = vgpu_net_pair(SOCK_SEQPACKET, fds);
+    w->source.fd = w->voice.source.fd = -1;
+    w->voice.mediator = m;
+    int rc = vgpu_quota_take(tenant->quota, &w->slot);
     if (rc) {
-        snprintf(why, 128, "cannot make a socket for a worker: %s", strerror(-rc));
+        snprintf(why, 128, "too many sessions of one tenant: %u", VGPU_ACCOUNT_SLOTS);
         free(w);
         return rc;
     }
-    w->source.fd = fds[0];
-    rc = vgpu_loop_add(m->loop, &w->source, EPOLLIN);
-    if (!rc)
-        rc = vgpu_launch_worker(m, tenant, session_id, fds[1], &w->pid);
-    vgpu_fd_close(&fds[1]);
+    rc = bring_up(w);
     if (rc) {
         snprintf(why, 128, "cannot start a worker: %s", strerror(-rc));
         close_socket(w);
+        vgpu_voice_close(&w->voice);
+        vgpu_quota_give_back(tenant->quota, w->slot);
         free(w);
         return rc;
     }
@@ -364,6 +386,9 @@ static void on_gone(struct vgpu_worker *w, int status)
     /* What it said before it went still counts. */
     for (unsigned i = 0; i < LAST_BUDGET && read_packet(w); i++)
         ;
+    vgpu_voice_close(&w->voice);
+    /* The driver has taken its memory back with the process. */
+    vgpu_quota_give_back(tenant->quota, w->slot);
     bool signalled = WIFSIGNALED(status);
     snprintf(how, sizeof(how), signalled ? "killed by signal %d" : "exited with status %d",
              signalled ? WTERMSIG(status) : WEXITSTATUS(status));
@@ -399,6 +424,8 @@ void vgpu_worker_reap(struct vgpu_mediator *m)
         struct vgpu_worker *w = find_pid(m, pid);
         if (w)
             on_gone(w, status);
+        else
+            vgpu_probe_gone(m, pid, status);
     }
     vgpu_mediator_stop_if_done(m);
 }

@@ -7,6 +7,7 @@
 #define VGPU_MEDIATOR_WORKER_H
 
 #include "mediator/mediator.h"
+#include "mediator/voice.h"
 
 struct vgpu_worker {
     struct vgpu_list node; /* in the mediator's workers */
@@ -17,6 +18,8 @@ struct vgpu_worker {
     uint64_t session_id;          /* for logs */
     pid_t pid;
     struct vgpu_source source; /* fd -1: closed */
+    struct vgpu_voice voice;   /* its stderr */
+    uint32_t slot;             /* in its tenant's account */
     bool ready;
     bool killed;
     bool gone;          /* reaped: its pid is no longer its own */

@@ -51,7 +51,7 @@ int vgpu_worker_create(const struct vgpu_worker_config *config, struct vgpu_work
     vgpu_lease_init(&w->lease);
     struct vgpu_device_info info = {.name = ""};
     config->ops->device_info(config->backend, &info);
-    rc = vgpu_engine_create(config->ops, config->backend, &w->lease, &w->engine);
+    rc = vgpu_engine_create(config->ops, config->backend, config->account, &w->lease, &w->engine);
     if (rc) {
         free(w);
         return rc;

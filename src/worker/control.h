@@ -10,6 +10,7 @@
 
 #include "backend/backend.h"
 
+struct vgpu_account;
 struct vgpu_worker;
 
 struct vgpu_worker_config {
@@ -17,6 +18,7 @@ struct vgpu_worker_config {
     uint64_t session_id;
     const struct vgpu_backend_ops *ops;
     struct vgpu_backend *backend; /* open; stays the caller's, must outlive the worker */
+    struct vgpu_account *account; /* the same; NULL: none */
 };
 
 /* Starts the engine thread; says nothing to the mediator yet. Returns 0 or a negative errno. */

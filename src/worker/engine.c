@@ -87,12 +87,13 @@ static void *engine_main(void *arg)
 }
 
 int vgpu_engine_create(const struct vgpu_backend_ops *ops, struct vgpu_backend *backend,
-                       struct vgpu_lease *lease, struct vgpu_engine **out)
+                       struct vgpu_account *account, struct vgpu_lease *lease,
+                       struct vgpu_engine **out)
 {
     struct vgpu_engine *e = calloc(1, sizeof(*e));
     if (!e)
         return -ENOMEM;
-    vgpu_executor_init(&e->executor, ops, backend);
+    vgpu_executor_init(&e->executor, ops, backend, account);
     e->lease = lease;
     TAILQ_INIT(&e->queue);
     TAILQ_INIT(&e->done);
@@ -246,7 +247,9 @@ CUresult vgpu_engine_sticky(const struct vgpu_engine *e)
 
 uint64_t vgpu_engine_free_bytes(const struct vgpu_engine *e)
 {
-    return atomic_load_explicit(&e->executor.free_bytes, memory_order_relaxed);
+    uint64_t own = atomic_load_explicit(&e->executor.free_bytes, memory_order_relaxed);
+    uint64_t tenant = vgpu_account_free_bytes(e->executor.account);
+    return tenant < own ? tenant : own;
 }
 
 bool vgpu_engine_has_driver(const struct vgpu_engine *e)

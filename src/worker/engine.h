@@ -21,10 +21,11 @@
 
 struct vgpu_engine;
 
-/* Starts the thread. The lease and the backend must outlive the engine. Returns 0 or a negative
- * errno. */
+/* Starts the thread. The lease, the backend and the account (NULL: none) must outlive the engine.
+ * Returns 0 or a negative errno. */
 int vgpu_engine_create(const struct vgpu_backend_ops *ops, struct vgpu_backend *backend,
-                       struct vgpu_lease *lease, struct vgpu_engine **out);
+                       struct vgpu_account *account, struct vgpu_lease *lease,
+                       struct vgpu_engine **out);
 
 /* Interrupts what runs, ends the thread, frees every job. Not for a backend that ignores
  * interrupt: it waits for the thread. */
@@ -57,7 +58,8 @@ bool vgpu_engine_has_work(struct vgpu_engine *e);
 /* The lease's gate moved: the thread must look. */
 void vgpu_engine_wake(struct vgpu_engine *e);
 
-/* The sticky error (0: none), and free device memory as of the last job that changed it. */
+/* The sticky error (0: none), and free device memory: of the session as of the last job that
+ * changed it, and no more than its tenant has left now. */
 CUresult vgpu_engine_sticky(const struct vgpu_engine *e);
 uint64_t vgpu_engine_free_bytes(const struct vgpu_engine *e);
 

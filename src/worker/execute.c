@@ -34,24 +34,48 @@ static void set_sticky(struct vgpu_executor *x, CUresult status)
         atomic_store_explicit(&x->sticky, (uint32_t)status, memory_order_release);
 }
 
-static void publish_free(struct vgpu_executor *x)
+/*
+ * Publishes what is free, and brings the account to what the session really holds: sizes are
+ * rounded, modules have variables, and some of it is only known afterwards. False when the tenant
+ * has no room for what was made; then that has to go again, and settle to be called again.
+ */
+static bool settle(struct vgpu_executor *x)
 {
     uint64_t free_bytes, total_bytes;
-    if (x->ops->mem_info(x->backend, &free_bytes, &total_bytes) == CUDA_SUCCESS)
-        atomic_store_explicit(&x->free_bytes, free_bytes, memory_order_relaxed);
+    if (x->ops->mem_info(x->backend, &free_bytes, &total_bytes) != CUDA_SUCCESS)
+        return true; /* the context is lost: what it holds is free when the process is gone */
+    atomic_store_explicit(&x->free_bytes, free_bytes, memory_order_relaxed);
+    uint64_t holds = total_bytes - free_bytes, charged = vgpu_account_held_bytes(x->account);
+    if (holds > charged)
+        return !vgpu_account_reserve(x->account, holds - charged);
+    vgpu_account_release(x->account, charged - holds);
+    return true;
+}
+
+static CUresult allocate(struct vgpu_executor *x, struct vgpu_job *job)
+{
+    if (vgpu_account_reserve(x->account, job->size))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    CUresult status = x->ops->mem_alloc(x->backend, job->size, &job->address);
+    if (settle(x))
+        return status;
+    (void)x->ops->mem_free(x->backend, job->address);
+    settle(x);
+    return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 void vgpu_executor_init(struct vgpu_executor *x, const struct vgpu_backend_ops *ops,
-                        struct vgpu_backend *backend)
+                        struct vgpu_backend *backend, struct vgpu_account *account)
 {
     x->ops = ops;
     x->backend = backend;
+    x->account = account;
     x->deferred = CUDA_SUCCESS;
     x->in_flight = false;
     atomic_init(&x->sticky, CUDA_SUCCESS);
     atomic_init(&x->free_bytes, 0);
     vgpu_calls_init(&x->calls, ops->driver ? ops->driver(backend) : NULL);
-    publish_free(x);
+    settle(x);
 }
 
 void vgpu_executor_destroy(struct vgpu_executor *x)
@@ -86,6 +110,13 @@ static CUresult load_module(struct vgpu_executor *x, struct vgpu_job *job)
     /* The image can be 64 MiB: it goes now, not when somebody fetches the answer. */
     vgpu_blob_free(&job->blob);
     job->data_length = 0;
+    if (!settle(x)) {
+        (void)x->ops->module_unload(x->backend, job->module);
+        settle(x);
+        status = CUDA_ERROR_OUT_OF_MEMORY;
+        snprintf(log, sizeof(log), "its variables are more than the %llu bytes that are free",
+                 (unsigned long long)vgpu_account_free_bytes(x->account));
+    }
     if (status != CUDA_SUCCESS) {
         job->data_length = (uint32_t)strnlen(log, sizeof(log) - 1);
         memcpy(job->data, log, job->data_length);
@@ -187,7 +218,7 @@ static CUresult run_call(struct vgpu_executor *x, struct vgpu_job *job)
         job->answer_length = (uint32_t)strnlen(frame.text, frame.text_size);
     }
     if (moves_memory(info))
-        publish_free(x);
+        settle(x);
     return status;
 }
 
@@ -201,8 +232,7 @@ static CUresult run(struct vgpu_executor *x, struct vgpu_job *job)
         x->in_flight = true;
         return ops->launch(b, &job->launch);
     case VGPU_JOB_ALLOC:
-        status = ops->mem_alloc(b, job->size, &job->address);
-        break;
+        return allocate(x, job);
     case VGPU_JOB_FREE:
         status = ops->mem_free(b, job->address);
         break;
@@ -221,8 +251,7 @@ static CUresult run(struct vgpu_executor *x, struct vgpu_job *job)
         status = synchronize(x);
         return status == CUDA_SUCCESS ? report_deferred(x, job) : status;
     case VGPU_JOB_MODULE_LOAD:
-        status = load_module(x, job);
-        break;
+        return load_module(x, job);
     case VGPU_JOB_MODULE_UNLOAD:
         status = ops->module_unload(b, job->module);
         break;
@@ -241,7 +270,7 @@ static CUresult run(struct vgpu_executor *x, struct vgpu_job *job)
         status = CUDA_SUCCESS;
         break;
     }
-    publish_free(x);
+    settle(x); /* of less than before: there is room */
     return status;
 }
 

@@ -12,12 +12,14 @@
 #include <stdint.h>
 
 #include "backend/backend.h"
+#include "worker/account.h"
 #include "worker/calls.h"
 #include "worker/job.h"
 
 struct vgpu_executor {
     const struct vgpu_backend_ops *ops;
     struct vgpu_backend *backend;
+    struct vgpu_account *account; /* what the tenant's sessions share; NULL: nothing */
     struct vgpu_calls calls;
     CUresult deferred; /* the first that was not reported yet; 0: none */
     bool in_flight;    /* launches that no synchronize has waited for */
@@ -26,9 +28,9 @@ struct vgpu_executor {
     _Atomic uint64_t free_bytes; /* of device memory */
 };
 
-/* Before there is an engine thread. The backend stays the caller's. */
+/* Before there is an engine thread. The backend and the account stay the caller's. */
 void vgpu_executor_init(struct vgpu_executor *x, const struct vgpu_backend_ops *ops,
-                        struct vgpu_backend *backend);
+                        struct vgpu_backend *backend, struct vgpu_account *account);
 
 /* After the engine thread; the backend is not called. */
 void vgpu_executor_destroy(struct vgpu_executor *x);

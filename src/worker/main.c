@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "worker/account.h"
 #include "worker/control.h"
 #include "worker/options.h"
 #include "worker/probe.h"
@@ -107,7 +108,17 @@ static int serve(const struct vgpu_worker_options *o, const struct worker_backen
     const struct vgpu_backend_ops *ops = chosen->ops;
     const char *what = NULL;
     struct vgpu_confinement confinement = {.profile = chosen->profile, .identity = o->identity};
-    int rc = vgpu_confine_early(o->fd, &confinement, &what);
+    struct vgpu_account *account = NULL;
+    int rc = 0;
+    /* Before all descriptors but the socket go: the mapping stays. */
+    if (o->account_fd >= 0)
+        rc = vgpu_account_open(o->account_fd, o->account_slot, o->config.memory_bytes, &account);
+    if (rc) {
+        vgpu_log(VGPU_LOG_ERROR, "account", "vm=%u fd=%d reason=\"%s\"", o->vm, o->account_fd,
+                 strerror(-rc));
+        return EXIT_SET_UP;
+    }
+    rc = vgpu_confine_early(o->fd, &confinement, &what);
     if (rc)
         return fail_to_confine(o, what, rc);
     /* The driver first, the privileges after: a driver may need them to find its device. */
@@ -121,10 +132,12 @@ static int serve(const struct vgpu_worker_options *o, const struct worker_backen
         return EXIT_SET_UP;
     }
     struct vgpu_worker *worker;
-    rc = vgpu_worker_create(
-        &(struct vgpu_worker_config){
-            .fd = VGPU_WORKER_FD, .session_id = o->session, .ops = ops, .backend = backend},
-        &worker);
+    rc = vgpu_worker_create(&(struct vgpu_worker_config){.fd = VGPU_WORKER_FD,
+                                                         .session_id = o->session,
+                                                         .ops = ops,
+                                                         .backend = backend,
+                                                         .account = account},
+                            &worker);
     if (rc) {
         vgpu_log(VGPU_LOG_ERROR, "start", "vm=%u reason=\"%s\"", o->vm, strerror(-rc));
         return EXIT_SET_UP;

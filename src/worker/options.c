@@ -8,9 +8,12 @@
 #include <stdio.h>
 
 #include "common/parse.h"
+#include "vgpu/account.h"
 
 enum option_id {
     OPT_FD = 256,
+    OPT_ACCOUNT_FD,
+    OPT_ACCOUNT_SLOT,
     OPT_VM,
     OPT_SESSION,
     OPT_BACKEND,
@@ -28,6 +31,8 @@ enum option_id {
 
 static const struct option long_options[] = {
     {"fd", required_argument, NULL, OPT_FD},
+    {"account-fd", required_argument, NULL, OPT_ACCOUNT_FD},
+    {"account-slot", required_argument, NULL, OPT_ACCOUNT_SLOT},
     {"vm", required_argument, NULL, OPT_VM},
     {"session", required_argument, NULL, OPT_SESSION},
     {"backend", required_argument, NULL, OPT_BACKEND},
@@ -46,15 +51,17 @@ static const struct option long_options[] = {
 
 const char *vgpu_worker_usage(void)
 {
-    return "usage: vgpu-worker --fd N --vm ID --session ID --backend NAME [--gpu N]\n"
-           "                   [--memory BYTES] [--threads N] [--uid N --gid N]\n"
+    return "usage: vgpu-worker --fd N --vm ID --session ID --backend NAME [--gpu N|GPU-UUID]\n"
+           "                   [--memory BYTES [--account-fd N --account-slot N]] [--threads N]\n"
+           "                   [--uid N --gid N]\n"
            "                   [--log-level error|warn|info|debug]\n"
            "                   [--allow-pageable-access]\n"
            "       vgpu-worker --probe [--backend NAME]\n"
            "\n"
            "Serves one session of one VM on a GPU. The mediator starts it; descriptor N is its "
            "end\n"
-           "of a SOCK_SEQPACKET pair. --probe prints a line of JSON for each GPU that could be\n"
+           "of a SOCK_SEQPACKET pair; the account is what all sessions of the VM share their\n"
+           "memory by. --probe prints a line of JSON for each GPU that could be\n"
            "used, and exits. --allow-pageable-access takes a GPU whose kernels can reach the "
            "memory\n"
            "of this process: only where every guest is trusted.\n";
@@ -79,8 +86,16 @@ static int set_option(struct vgpu_worker_options *o, int id, const char *text)
     case OPT_BACKEND:
         o->backend = text;
         return 0;
+    case OPT_ACCOUNT_FD:
+        if ((rc = vgpu_parse_u32(text, 3, INT_MAX, &n)))
+            return rc;
+        o->account_fd = (int)n;
+        return 0;
+    case OPT_ACCOUNT_SLOT:
+        return vgpu_parse_u32(text, 0, VGPU_ACCOUNT_SLOTS - 1, &o->account_slot);
     case OPT_GPU:
-        return vgpu_parse_u32(text, 0, 1023, &o->config.gpu);
+        o->config.has_gpu_uuid = !vgpu_parse_uuid(text, o->config.gpu_uuid);
+        return o->config.has_gpu_uuid ? 0 : vgpu_parse_u32(text, 0, 1023, &o->config.gpu);
     case OPT_MEMORY:
         return vgpu_parse_size(text, 1, UINT64_MAX, &o->config.memory_bytes);
     case OPT_THREADS:
@@ -118,8 +133,8 @@ static int set_option(struct vgpu_worker_options *o, int id, const char *text)
 int vgpu_worker_options_parse(int argc, char **argv, struct vgpu_worker_options *out, char *why,
                               unsigned long why_size)
 {
-    bool uid = false, gid = false;
-    *out = (struct vgpu_worker_options){.fd = -1, .log_level = VGPU_LOG_INFO};
+    bool uid = false, gid = false, slot = false;
+    *out = (struct vgpu_worker_options){.fd = -1, .account_fd = -1, .log_level = VGPU_LOG_INFO};
     optind = 1;
     opterr = 0;
     for (;;) {
@@ -138,6 +153,7 @@ int vgpu_worker_options_parse(int argc, char **argv, struct vgpu_worker_options 
         }
         uid |= id == OPT_UID;
         gid |= id == OPT_GID;
+        slot |= id == OPT_ACCOUNT_SLOT;
     }
     if (out->help || out->version)
         return 0;
@@ -150,6 +166,10 @@ int vgpu_worker_options_parse(int argc, char **argv, struct vgpu_worker_options 
         missing = "--fd is missing: the mediator starts this program, not a person";
     else if (!out->probe && (!out->has_vm || !out->has_session || !out->backend))
         missing = "--vm, --session and --backend must be given";
+    else if (slot != (out->account_fd >= 0) || (slot && !out->config.memory_bytes))
+        missing = "--account-fd and --account-slot go together, and with --memory";
+    else if (slot && out->account_fd == out->fd)
+        missing = "--account-fd and --fd have to differ";
     if (missing) {
         snprintf(why, why_size, "%s", missing);
         return -EINVAL;

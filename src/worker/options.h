@@ -12,7 +12,9 @@
 
 struct vgpu_worker_options {
     bool probe, help, version;
-    int fd; /* -1: not given */
+    int fd;         /* -1: not given */
+    int account_fd; /* -1: not given */
+    uint32_t account_slot;
     bool has_vm, has_session;
     uint32_t vm;
     uint64_t session;

@@ -4,7 +4,7 @@
 
 The data part of a NOP is a list of words: see `obey`. Without one it answers 0. How it starts is in the file `start`
 beside the mediator's sockets ($VGPU_FAKE, from the script that starts it): empty or missing, as it should; `exit N`,
-`kill`, `never`, `slow S`, `early`.
+`kill`, `never`, `slow S`, `early`. With --probe it prints the file `start.gpus` (`sleep` there: and does not end).
 """
 import json
 import os
@@ -18,6 +18,25 @@ HEADER = struct.Struct('=IIQ')
 PAIR = struct.Struct('=II')
 REQUEST, CANCEL, GRANT, RECALL = 1, 2, 3, 4
 READY, RESPONSE, WANT, RETURN = 16, 17, 18, 19
+
+
+def request_text(words):
+    return ' '.join(words[1:]).encode()
+
+
+def probe():
+    try:
+        with open(os.environ['VGPU_FAKE'] + '.gpus') as f:
+            lines = f.readlines()
+    except OSError:
+        lines = []
+    sys.stdout.write(''.join(l for l in lines if not l.startswith(('sleep', 'exit'))))
+    sys.stdout.flush()
+    if 'sleep\n' in lines:
+        time.sleep(600)
+    if 'exit\n' in lines:
+        sys.stderr.write('no driver here\n')
+        sys.exit(1)
 
 
 class Worker:
@@ -100,6 +119,37 @@ class Worker:
             else:
                 self.wanting = seq
                 self.send(WANT)
+        elif command == 'say':  # on stderr, and a line that nobody may mistake
+            os.write(2, request_text(words) + b'\n')
+            self.respond(seq)
+        elif command == 'forge':
+            os.write(2, b'2026-01-01T00:00:00.000000Z level=error prog=vgpu-mediator event=violation vm=1 reason="x"\n'
+                     b'\x1b[31m<0>a "quoted" line\r\n')
+            self.respond(seq)
+        elif command == 'babble':  # for as long as it is let
+            self.respond(seq)
+            line = b'b' * 99 + b'\n'
+            while True:
+                os.write(2, line * 40)
+        elif command == 'last-words':
+            os.write(2, b'noise\n' * 5000 + b'these are my last words')
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif command == 'hold':  # writes into its slot of the account, as a worker that allocates does
+            args = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+            os.pwrite(int(args['--account-fd']), struct.pack('=QI', int(rest[0]), int((rest + ['0'])[1])),
+                      64 + 16 * int(args['--account-slot']))
+            self.respond(seq)
+        elif command == 'account':  # the page as it sees it
+            fd = int(sys.argv[sys.argv.index('--account-fd') + 1])
+            head = struct.unpack('=II', os.pread(fd, 8, 0))
+            try:
+                os.ftruncate(fd, 0)
+                sealed = False
+            except OSError:
+                sealed = True
+            slots = [struct.unpack('=Q', os.pread(fd, 8, 64 + 16 * i))[0] for i in range(head[1])]
+            self.respond(seq, json.dumps({'magic': head[0], 'slots': slots, 'sealed': sealed,
+                                          'size': os.fstat(fd).st_size}).encode())
         elif command == 'return':
             lease, self.lease = self.lease, 0
             self.send(RETURN, lease)
@@ -205,6 +255,9 @@ class Worker:
 
 
 if __name__ == '__main__':
+    if '--probe' in sys.argv:
+        probe()
+        sys.exit(0)
     try:
         Worker().run()
     except (BrokenPipeError, ConnectionResetError):

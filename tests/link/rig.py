@@ -39,15 +39,17 @@ def words(line):
 
 
 class Mediator:
-    def __init__(self, config='', arguments=(), real=False, ready=True, env=None, before=None):
+    def __init__(self, config='', arguments=(), real=False, ready=True, env=None, before=None, gpus='', wait=True):
         self.folder = tempfile.mkdtemp(prefix='link-')
         self.sockets = os.path.join(self.folder, 'sockets')
         os.mkdir(self.sockets)
+        self.fake_start = os.path.join(self.folder, 'start')
         if before:
             before(self.sockets)
+        with open(self.fake_start + '.gpus', 'w') as f:
+            f.write(gpus)
         self.lock = os.path.join(self.sockets, 'vgpu-mediator.lock')
         self.listen = os.path.join(self.folder, 'mediator.sock')
-        self.fake_start = os.path.join(self.folder, 'start')
         self.worker = os.path.join(self.folder, 'worker')
         self.config = os.path.join(self.folder, 'mediator.conf')
         self.write_config(config)
@@ -71,9 +73,9 @@ class Mediator:
         os.close(stray)
         try:
             said = b''
-            while select.select([r], [], [], PATIENCE_S)[0] and not said.endswith(b'.'):
+            while wait and select.select([r], [], [], PATIENCE_S)[0] and not said.endswith(b'.'):
                 said += os.read(r, 16) or b'.'  # the end: then the mediator has closed it
-            if ready and said != b'ready\n.':
+            if wait and ready and said != b'ready\n.':
                 self.process.kill()
                 self.process.wait()
                 raise AssertionError('the mediator did not get ready:\n' + self.text())
@@ -149,9 +151,10 @@ class Case(unittest.TestCase):
     config = ''
     arguments = ()
     real = False
+    gpus = ''  # what a fake worker's --probe says
 
     def setUp(self):
-        self.mediator = Mediator(self.config, self.arguments, self.real)
+        self.mediator = Mediator(self.config, self.arguments, self.real, gpus=self.gpus)
         self.addCleanup(self.end_mediator)
         self.listeners = {}
 

@@ -166,6 +166,20 @@ class Running(Case):
             d.attach()
         os.rmdir(m.lock)
 
+    def test_lock_with_another_name(self):
+        """A file of the mediator's own that somebody else linked here is not written into."""
+        def before(sockets):
+            precious = os.path.join(os.path.dirname(sockets), 'precious')
+            with open(precious, 'w') as f:
+                f.write('precious')
+            os.link(precious, os.path.join(sockets, 'vgpu-mediator.lock'))
+        m = Mediator(before=before)
+        self.addCleanup(lambda: self.assertIsNone(m.stop()))
+        self.assertIn('has other names', m.wait_line('no-lock')['reason'])
+        with open(m.lock) as f:
+            self.assertEqual(f.read(), 'precious')
+        os.unlink(m.lock)
+
     def test_sigterm_leaves_nothing(self):
         d = self.device()
         self.ok(d.ask(say('stubborn')))

@@ -107,7 +107,7 @@ class Routing(Case):
         args = json.loads(self.ok(self.device(8).ask(say('args'))).data)
         said = dict(zip(args[::2], args[1::2]))
         expected = {'--fd': '3', '--vm': '8', '--session': '0', '--backend': 'software', '--memory': '999',
-                    '--log-level': 'debug'}
+                    '--account-fd': '4', '--account-slot': '0', '--log-level': 'debug'}
         if os.getuid() == 0:
             self.assertEqual(said.pop('--uid'), said.pop('--gid'))
         self.assertEqual(said, expected)
@@ -128,13 +128,14 @@ class Routing(Case):
             self.assertEqual(len(set(uids)), 3)
 
     def test_worker_surroundings(self):
-        """Nothing of the mediator goes on to a worker but its socket, its lock (W8), stderr and a short environment."""
+        """Nothing of the mediator goes on to a worker but its socket, its lock (W8), its account (W9), a pipe and a short
+        environment."""
         state = json.loads(self.ok(self.device().ask(say('state'))).data)
-        self.assertEqual(state['fds'], [0, 1, 2, 3])
+        self.assertEqual(state['fds'], [0, 1, 2, 3, 4])
         self.assertEqual(state['lock'], os.path.join(os.path.realpath(self.mediator.sockets), 'vgpu-mediator.lock'))
         # PWD, SHLVL, _ and OLDPWD are the shell's that starts the fake one.
         self.assertEqual([n for n in state['environment']
-                          if n not in ('PATH', 'LANG', 'LANGUAGE', 'TMPDIR', 'JOURNAL_STREAM', 'VGPU_FAKE', 'PWD', 'OLDPWD',
+                          if n not in ('PATH', 'LANG', 'LANGUAGE', 'TMPDIR', 'VGPU_FAKE', 'PWD', 'OLDPWD',
                                        'SHLVL', '_')
                           and not n.startswith('LC_') and not n.endswith('SAN_OPTIONS')], [])
         self.assertTrue(state['pgrp'])

@@ -342,12 +342,40 @@ static void test_remove_in_round(void **state)
     vgpu_fd_close(&pair[1]);
 }
 
+static void test_uuid(void **state)
+{
+    static const char text[] = "GPU-00010203-0405-0607-0809-0a0b0c0d0eff";
+    static const char *const wrong[] = {"",
+                                        "GPU-",
+                                        "gpu-00010203-0405-0607-0809-0a0b0c0d0eff",
+                                        "GPU-00010203-0405-0607-0809-0a0b0c0d0ef",
+                                        "GPU-00010203-0405-0607-0809-0a0b0c0d0eff0",
+                                        "GPU-000102030405-0607-0809-0a0b0c0d0eff",
+                                        "GPU-0001020g-0405-0607-0809-0a0b0c0d0eff",
+                                        "00010203-0405-0607-0809_0a0b0c0d0eff"};
+    uint8_t uuid[16] = {0};
+    char back[VGPU_UUID_TEXT];
+    (void)state;
+    assert_int_equal(vgpu_parse_uuid(text, uuid), 0);
+    assert_int_equal(uuid[14], 0x0e);
+    assert_int_equal(uuid[15], 0xff);
+    vgpu_uuid_write(back, uuid);
+    assert_string_equal(back, text);
+    assert_int_equal(vgpu_parse_uuid("FF010203-0405-0607-0809-0A0B0C0D0EFF", uuid), 0);
+    assert_int_equal(uuid[0], 0xff);
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        assert_int_equal(vgpu_parse_uuid(wrong[i], uuid), -EINVAL);
+    assert_int_equal(uuid[0], 0xff);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        VGPU_TEST(test_numbers),         VGPU_TEST(test_log_line),    VGPU_TEST(test_log_full_pipe),
-        VGPU_TEST(test_log_limit),       VGPU_TEST(test_descriptors), VGPU_TEST(test_packets),
-        VGPU_TEST(test_connect_at),      VGPU_TEST(test_calls),       VGPU_TEST(test_timers),
+        VGPU_TEST(test_numbers),         VGPU_TEST(test_uuid),
+        VGPU_TEST(test_log_line),        VGPU_TEST(test_log_full_pipe),
+        VGPU_TEST(test_log_limit),       VGPU_TEST(test_descriptors),
+        VGPU_TEST(test_packets),         VGPU_TEST(test_connect_at),
+        VGPU_TEST(test_calls),           VGPU_TEST(test_timers),
         VGPU_TEST(test_remove_in_round),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

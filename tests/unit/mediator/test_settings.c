@@ -28,6 +28,54 @@ static void refuses(const char *text, unsigned line, const char *part)
         fail_msg("'%s' says '%s'", text, error);
 }
 
+#define UUID "GPU-01234567-89ab-cdef-0123-456789abcdef"
+
+/* What a pool asks for, before it is known what the host has. */
+static void test_backends(void **state)
+{
+    (void)state;
+    struct vgpu_settings *s = parse("[pool A]\nbackend = software\n"
+                                    "[pool B]\nbackend = cuda\ncard_memory = 4G\n"
+                                    "[pool C]\nbackend = auto\n"
+                                    "[pool D]\nbackend = auto\ngpu = 1\n"
+                                    "[pool E]\ngpus = " UUID ", 3\n"
+                                    "[pool F]\nbackend = auto\ngpus = none\n"
+                                    "[limits]\ncontext_memory = 300M\n");
+    const struct vgpu_pool_setting *p = s->pools;
+    static const uint8_t uuid[16] = {0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef,
+                                     0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef};
+    assert_true(p[0].asked_count == 1 && p[0].asked[0].backend == VGPU_GPU_SOFTWARE);
+    assert_true(!p[0].all && !p[0].or_software);
+    assert_true(p[1].all && !p[1].or_software && p[1].asked_count == 0);
+    assert_true(p[1].card_memory == 4ull << 30);
+    assert_true(p[2].all && p[2].or_software);
+    assert_true(!p[3].all && p[3].or_software && p[3].asked[0].ordinal == 1);
+    assert_true(p[4].asked_count == 2 && p[4].asked[0].by_uuid && !p[4].asked[1].by_uuid);
+    assert_memory_equal(p[4].asked[0].uuid, uuid, sizeof(uuid));
+    assert_true(!p[5].all && !p[5].or_software && p[5].asked_count == 0);
+    assert_true(s->context_memory == 300ull << 20);
+    assert_true(vgpu_settings_need_gpus(s));
+    for (unsigned i = 0; i < 6; i++)
+        for (unsigned j = 0; j < 6; j++)
+            assert_true(vgpu_settings_same_pool(&p[i], &p[j]) == (i == j));
+    vgpu_settings_free(s);
+    static const char *const need[] = {"backend = cuda", "backend = auto", "gpus = 0",
+                                       "gpus = software, 0"};
+    static const char *const need_not[] = {"gpus = software", "gpus = none", "backend = software",
+                                           "threads = 1"};
+    for (unsigned i = 0; i < 4; i++) {
+        char text[64];
+        snprintf(text, sizeof(text), "[pool B]\n%s", need[i]);
+        s = parse(text);
+        assert_true(vgpu_settings_need_gpus(s));
+        vgpu_settings_free(s);
+        snprintf(text, sizeof(text), "[pool B]\n%s", need_not[i]);
+        s = parse(text);
+        assert_false(vgpu_settings_need_gpus(s));
+        vgpu_settings_free(s);
+    }
+}
+
 static void test_default(void **state)
 {
     (void)state;
@@ -38,6 +86,8 @@ static void test_default(void **state)
     assert_int_equal(s->watchdog_ms, 10000);
     assert_int_equal(s->default_sessions, 16);
     assert_true(s->default_memory == 1ull << 30);
+    assert_true(s->context_memory == 526ull << 20);
+    assert_false(vgpu_settings_need_gpus(s));
     assert_true(s->admit_unknown);
     assert_null(s->listen);
     vgpu_settings_free(s);
@@ -124,13 +174,21 @@ static void test_errors(void **state)
     refuses("[pool A]\ngpus = 0,", 2, "no GPU");
     refuses("[pool A]\ngpus = software\nbackend = cuda\n", 3, "cannot run");
     refuses("[pool A]\ngpus = 0\nbackend = software\n[vm 1]\n", 4, "cannot run");
-    refuses("[pool A]\nbackend = metal", 2, "metal");
+    refuses("[pool A]\nbackend = metal", 2, "none of software, cuda, auto");
+    refuses("[pool A]\ngpus = software\nbackend = auto\n", 3, "backend = auto cannot run");
+    refuses("[pool A]\ngpus = GPU-1", 2, "'GPU-1' is no GPU");
+    refuses("[pool A]\ngpus = " UUID "0", 2, "is no GPU");
+    refuses("[pool A]\ngpus = 0," UUID "\n[pool B]\ngpu = " UUID, 4, UUID " is already in pool A");
+    refuses("[pool A]\ncard_memory = 0", 2, "card_memory");
+    refuses("[limits]\ncontext_memory = much", 2, "context_memory");
     refuses("[pool A]\ncolour = red", 2, "unknown key 'colour'");
     refuses("[vm]", 1, "write a number");
     refuses("[vm x]", 1, "write a number");
     refuses("[vm 4294967296]", 1, "write a number");
     refuses("[vm 1]\n[vm 1]", 2, "line 1 already");
     refuses("[vm 1]\nsocket = run/x", 2, "start with /");
+    refuses("[vm 1]\nsocket = /run/", 2, "end in a name");
+    refuses("[vm 1]\nsocket = /", 2, "end in a name");
     refuses("[vm 1]\npriority = urgent", 2, "urgent");
     refuses("[vm 1]\npool = AA", 2, "AA");
     refuses("[vm 1]\nmemory = 0", 2, "memory");
@@ -225,8 +283,8 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        VGPU_TEST(test_default), VGPU_TEST(test_everything), VGPU_TEST(test_errors),
-        VGPU_TEST(test_admit),   VGPU_TEST(test_names),
+        VGPU_TEST(test_default), VGPU_TEST(test_backends), VGPU_TEST(test_everything),
+        VGPU_TEST(test_errors),  VGPU_TEST(test_admit),    VGPU_TEST(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,10 @@
 
 #include <poll.h>
 #include <stdlib.h>
+#include <unistd.h>
 
+#include "common/sys.h"
+#include "vgpu/account.h"
 #include "vgpu_test.h"
 
 static void respond(void *context, uint64_t seq, uint32_t error_code, const uint8_t *bytes,
@@ -27,12 +30,23 @@ static bool gate_is_open(void *context)
     return gate != VGPU_GATE_CLOSED && gate != VGPU_GATE_RETURNED;
 }
 
-int rig_setup_on(void **state, const struct vgpu_backend_ops *ops, struct vgpu_backend *backend,
-                 uint64_t session)
+static int open_account(struct rig *r)
+{
+    struct vgpu_account_page head = {.magic = VGPU_ACCOUNT_MAGIC, .slot_count = 2};
+    int fd = vgpu_memfd_create("account", VGPU_MFD_CLOEXEC);
+    int rc = fd < 0 || ftruncate(fd, VGPU_ACCOUNT_BYTES) || pwrite(fd, &head, 64, 0) != 64 ||
+             vgpu_account_open(fd, 0, RIG_QUOTA, &r->account) ||
+             vgpu_account_open(fd, 1, RIG_QUOTA, &r->neighbour);
+    close(fd);
+    return rc ? -1 : 0;
+}
+
+static int make(void **state, const struct vgpu_backend_ops *ops, struct vgpu_backend *backend,
+                uint64_t session, bool account)
 {
     struct rig *r = calloc(1, sizeof(*r));
     struct vgpu_device_info info;
-    if (!r)
+    if (!r || (account && open_account(r)))
         return -1;
     r->ops = ops;
     r->backend = backend;
@@ -41,7 +55,7 @@ int rig_setup_on(void **state, const struct vgpu_backend_ops *ops, struct vgpu_b
     vgpu_lease_init(&r->lease);
     vgpu_lease_grant(&r->lease, 1);
     ops->device_info(r->backend, &info);
-    if (vgpu_engine_create(ops, r->backend, &r->lease, &r->engine))
+    if (vgpu_engine_create(ops, r->backend, r->account, &r->lease, &r->engine))
         return -1;
     vgpu_dispatch_init(&r->dispatcher, r->engine, &info, session);
     vgpu_mailbox_init(&r->mailbox, &(struct vgpu_mailbox_config){.dispatcher = &r->dispatcher,
@@ -53,23 +67,34 @@ int rig_setup_on(void **state, const struct vgpu_backend_ops *ops, struct vgpu_b
     return 0;
 }
 
-static int setup(void **state, uint64_t session)
+int rig_setup_on(void **state, const struct vgpu_backend_ops *ops, struct vgpu_backend *backend,
+                 uint64_t session)
+{
+    return make(state, ops, backend, session, false);
+}
+
+static int setup(void **state, uint64_t session, bool account)
 {
     struct vgpu_backend *backend;
     char why[100];
     if (fake_ops.open(&(struct vgpu_backend_config){0}, &backend, why, sizeof(why)))
         return -1;
-    return rig_setup_on(state, &fake_ops, backend, session);
+    return make(state, &fake_ops, backend, session, account);
 }
 
 int rig_setup(void **state)
 {
-    return setup(state, 0);
+    return setup(state, 0, false);
+}
+
+int rig_setup_account(void **state)
+{
+    return setup(state, 0, true);
 }
 
 int rig_setup_session(void **state)
 {
-    return setup(state, RIG_SESSION);
+    return setup(state, RIG_SESSION, false);
 }
 
 int rig_teardown(void **state)
@@ -82,6 +107,8 @@ int rig_teardown(void **state)
     if (rc)
         print_error("the backend was entered when it might not\n");
     r->ops->close(r->backend);
+    vgpu_account_close(r->account);
+    vgpu_account_close(r->neighbour);
     free(r);
     return rc;
 }

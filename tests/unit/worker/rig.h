@@ -19,6 +19,8 @@
 struct rig {
     const struct vgpu_backend_ops *ops;
     struct vgpu_backend *backend;
+    struct vgpu_account *account;   /* NULL: none */
+    struct vgpu_account *neighbour; /* another session's in the same */
     struct vgpu_lease lease;
     struct vgpu_engine *engine;
     struct vgpu_dispatcher dispatcher;
@@ -33,7 +35,9 @@ struct rig {
 /* VGPU_TEST_F setups; teardown fails the test when the backend saw a broken rule. */
 int rig_setup(void **state);         /* session 0 */
 int rig_setup_session(void **state); /* session RIG_SESSION */
+int rig_setup_account(void **state); /* session 0, in an account of RIG_QUOTA bytes */
 int rig_teardown(void **state);
+#define RIG_QUOTA 4096u
 /* The same on another backend, open; teardown closes it. */
 int rig_setup_on(void **state, const struct vgpu_backend_ops *ops, struct vgpu_backend *backend,
                  uint64_t session);

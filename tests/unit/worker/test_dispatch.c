@@ -610,6 +610,38 @@ static void exec_time_is_measured(void **state)
     assert_int_equal(rig_wait(rig, seq)->exec_time_us, 12345);
 }
 
+static uint64_t free_memory(struct rig *rig)
+{
+    const struct response *r = rig_call(rig, req_info());
+    expect_ok(r);
+    return get64(r->data + 104);
+}
+
+/* Another session of the tenant counts, a failed allocation does not. */
+static void w9_account(void **state)
+{
+    struct rig *rig = *state;
+    assert_true(free_memory(rig) == RIG_QUOTA);
+    uint64_t a = rig_alloc(rig, 3000);
+    assert_true(vgpu_account_free_bytes(rig->neighbour) == RIG_QUOTA - 3000);
+    unsigned calls = fake_calls(rig->backend, FAKE_ALLOC);
+    expect_cuda(rig_call(rig, req_alloc(RIG_QUOTA - 3000 + 1)), 2);
+    assert_int_equal(fake_calls(rig->backend, FAKE_ALLOC), calls); /* nobody was asked */
+    assert_int_equal(vgpu_account_reserve(rig->neighbour, 1000), 0);
+    assert_true(free_memory(rig) == RIG_QUOTA - 4000);
+    expect_cuda(rig_call(rig, req_alloc(97)), 2);
+    fake_fail(rig->backend, FAKE_ALLOC, CUDA_ERROR_OUT_OF_MEMORY);
+    expect_cuda(rig_call(rig, req_alloc(50)), 2);
+    assert_true(vgpu_account_held_bytes(rig->account) == 3000);
+    uint64_t b = rig_alloc(rig, 96);
+    assert_true(free_memory(rig) == 0);
+    expect_ok(rig_call(rig, req_free(a)));
+    expect_ok(rig_call(rig, req_free(b)));
+    assert_true(free_memory(rig) == RIG_QUOTA - 1000);
+    vgpu_account_release(rig->neighbour, 1000);
+    assert_true(free_memory(rig) == RIG_QUOTA);
+}
+
 #define T(f) VGPU_TEST_F(f, rig_setup, rig_teardown)
 
 int main(void)
@@ -633,6 +665,7 @@ int main(void)
         T(p16_unknown_sticky),
         T(p16_lost_by_a_copy),
         T(p15_another_session),
+        VGPU_TEST_F(w9_account, rig_setup_account, rig_teardown),
         VGPU_TEST_F(p14_a_named_session, rig_setup_session, rig_teardown),
         T(p24_open_and_close_are_not_the_workers),
         T(p26_stages),

@@ -45,6 +45,16 @@ static void everything(void **state)
     assert_int_equal(o.identity.uid, 1000);
     assert_int_equal(o.identity.gid, 1001);
     assert_int_equal(o.log_level, VGPU_LOG_DEBUG);
+    assert_int_equal(o.account_fd, -1);
+    assert_false(o.config.has_gpu_uuid);
+    assert_int_equal(PARSE(MUST, "--memory", "1M", "--account-fd", "4", "--account-slot", "4091",
+                           "--gpu", "GPU-01234567-89ab-cdef-0123-456789ABCDEF"),
+                     0);
+    assert_int_equal(o.account_fd, 4);
+    assert_int_equal(o.account_slot, 4091);
+    assert_true(o.config.has_gpu_uuid);
+    assert_int_equal(o.config.gpu_uuid[0], 0x01);
+    assert_int_equal(o.config.gpu_uuid[15], 0xef);
     assert_int_equal(PARSE("--probe"), 0);
     assert_true(o.probe);
     assert_int_equal(PARSE("--probe", "--backend", "x"), 0);
@@ -79,6 +89,14 @@ static void mistakes(void **state)
     assert_int_equal(PARSE(MUST, "--vm", "4294967296"), -EINVAL);
     assert_int_equal(PARSE(MUST, "--session", "18446744073709551616"), -EINVAL);
     assert_int_equal(PARSE(MUST, "--memory", "0"), -EINVAL);
+    assert_int_equal(PARSE(MUST, "--memory", "1", "--account-fd", "4"), -EINVAL);
+    assert_int_equal(PARSE(MUST, "--memory", "1", "--account-slot", "0"), -EINVAL);
+    assert_int_equal(PARSE(MUST, "--account-fd", "4", "--account-slot", "0"), -EINVAL);
+    assert_int_equal(PARSE(MUST, "--memory", "1", "--account-fd", "3", "--account-slot", "0"),
+                     -EINVAL); /* the socket's */
+    assert_int_equal(PARSE(MUST, "--memory", "1", "--account-fd", "4", "--account-slot", "4092"),
+                     -EINVAL);
+    assert_int_equal(PARSE(MUST, "--gpu", "GPU-0"), -EINVAL);
     assert_int_equal(PARSE(MUST, "--threads", "0"), -EINVAL);
     assert_int_equal(PARSE(MUST, "--threads", ""), -EINVAL);
     assert_int_equal(PARSE(MUST, "--log-level", "loud"), -EINVAL);

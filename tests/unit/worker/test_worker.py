@@ -190,6 +190,56 @@ class Compute(unittest.TestCase):
             self.assertEqual((caught.exception.response.error, caught.exception.response.status), (5, 2))
 
 
+class Account(unittest.TestCase):
+    """W9, with a page that this test made."""
+
+    SLOT = struct.Struct("=QII")
+
+    def setUp(self):
+        self.page = os.memfd_create("account")
+        self.addCleanup(os.close, self.page)
+        os.truncate(self.page, 65536)
+        os.pwrite(self.page, struct.pack("=II", 0x74636361, 3), 0)
+        self.args = ["--memory", "1M", "--account-fd", str(self.page), "--account-slot", "1"]
+
+    def slot(self, n):
+        return self.SLOT.unpack(os.pread(self.page, self.SLOT.size, 64 + self.SLOT.size * n))
+
+    def hold(self, n, size):
+        os.pwrite(self.page, self.SLOT.pack(size, 0, 0), 64 + self.SLOT.size * n)
+
+    def test_w9_what_others_hold_is_not_there(self):
+        with Worker(args=self.args, pass_fds=[self.page]) as worker:
+            self.assertEqual(worker.free_memory(), 1 << 20)
+            address = worker.alloc(1000)
+            self.assertEqual(self.slot(1), (1024, 0, 0))
+            self.hold(2, 1000000)
+            self.assertEqual(worker.free_memory(), (1 << 20) - 1024 - 1000000)
+            with self.assertRaises(Failed) as caught:
+                worker.alloc(1 << 16)
+            self.assertEqual((caught.exception.response.error, caught.exception.response.status), (5, 2))
+            self.assertEqual(self.slot(1), (1024, 0, 0))
+            self.hold(2, 2**64 - 1)  # more than there is
+            self.assertEqual(worker.free_memory(), 0)
+            worker.ask(worker.typed(MEMORY_FREE, u64(address)))
+            self.assertEqual(self.slot(1), (0, 0, 0))
+            self.assertEqual([self.slot(0), self.slot(2)], [(0, 0, 0), (2**64 - 1, 0, 0)])
+            # W8: mapped, and no descriptor of it is left.
+            self.assertFalse([t for t in descriptors_of(worker.process.pid).values() if "account" in t])
+            with open("/proc/%d/maps" % worker.process.pid) as f:
+                self.assertIn("/memfd:account", f.read())
+
+    def test_w9_no_account(self):
+        """What is no account ends it before READY."""
+        for args, reason in ((["--account-fd", "77", "--account-slot", "0"], b"Bad file descriptor"),
+                             (["--account-fd", "0", "--account-slot", "0"], None)):
+            run = subprocess.run([worker_path(), "--fd", "9", "--vm", "1", "--session", "0", "--backend", "software",
+                                  "--memory", "1M"] + args, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                 timeout=PATIENCE_S, check=False)
+            self.assertEqual(run.returncode, 1 if reason else 2, run.stderr)
+            self.assertIn(reason or b"--account-fd", run.stderr)
+
+
 class EndlessKernel(unittest.TestCase):
     def start(self, worker):
         flag = worker.alloc(4)

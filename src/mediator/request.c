@@ -6,6 +6,7 @@
 
 #include "common/wire.h"
 #include "vgpu/curesult.h"
+#include "vgpu_cuda_calls.h"
 
 #define HEADER           sizeof(struct vgpu_request_header)
 #define AT(field)        offsetof(struct vgpu_request_header, field)
@@ -35,10 +36,10 @@ static bool is_known(uint32_t opcode)
     return false;
 }
 
-/* The CUDA driver calls: which of them there are is the worker's knowledge, too. */
+/* A CUDA driver call: that it is there is all that is known of it here. */
 static bool is_call(uint32_t opcode)
 {
-    return opcode >= VGPU_OP_CALL_FIRST && opcode <= VGPU_OP_CALL_LAST;
+    return vgpu_call_info(opcode) != NULL;
 }
 
 static uint32_t invalid(const char **reason, const char *text)

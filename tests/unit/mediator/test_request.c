@@ -6,6 +6,7 @@
 #include "common/wire.h"
 #include "mediator/request.h"
 #include "vgpu/curesult.h"
+#include "vgpu_cuda_calls.h"
 #include "vgpu_test.h"
 
 static uint8_t request[1024];
@@ -71,7 +72,7 @@ static void test_p3_opcode(void **state)
                                      6,      0x2000, 0x2001, 0x2002, 0x2010, 0x2011,
                                      0x2020, 0x2021, 0x2022, 0x2023};
     for (uint32_t opcode = 0; opcode < 0x3000; opcode++) {
-        bool is_known = opcode >= 0x1000 && opcode <= 0x1fff; /* P30: the worker tells */
+        bool is_known = vgpu_call_info(opcode) != NULL; /* a CUDA driver call */
         for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++)
             is_known |= known[i] == opcode;
         fails(put(opcode, 8), is_known ? VGPU_ERR_NONE : VGPU_ERR_UNSUPPORTED);
@@ -92,7 +93,7 @@ static void test_p4_header(void **state)
         fails(48, bit == 1 ? VGPU_ERR_NONE : VGPU_ERR_INVALID_REQUEST);
     }
     /* P30: posted calls are ASYNC. Of which calls, the worker knows. */
-    put(VGPU_OP_CALL_FIRST, 16);
+    put(VGPU_CALL_LAUNCH, 16);
     vgpu_store_le32(request + 8, VGPU_FLAG_ASYNC);
     fails(48, VGPU_ERR_NONE);
     for (uint32_t at = 24; at < 32; at++) {

@@ -252,7 +252,7 @@ int main(void)
     ops.device_info(backend, &info);
     struct bench b = {.sink.answer = on_answer};
     vgpu_lease_init(&b.lease);
-    if (vgpu_engine_create(&ops, backend, &b.lease, &b.engine)) {
+    if (vgpu_engine_create(&ops, backend, NULL, &b.lease, &b.engine)) {
         fprintf(stderr, "worker_bench: no engine\n");
         return 1;
     }

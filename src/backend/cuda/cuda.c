@@ -245,21 +245,13 @@ static CUresult typed_free(struct vgpu_backend *b, uint64_t address)
     return r == CUDA_SUCCESS ? cuda_memory_free(b, address) : r;
 }
 
+/* The session's own: how full the card is besides says cuMemGetInfo. */
 static CUresult typed_info(struct vgpu_backend *b, uint64_t *free_bytes, uint64_t *total_bytes)
 {
     uint64_t used = cuda_used_bytes(b);
     *total_bytes = b->quota_bytes;
     *free_bytes = used < b->quota_bytes ? b->quota_bytes - used : 0;
-    if (!b->primary) /* nothing was ever used: not worth a context */
-        return CUDA_SUCCESS;
-    /* The card may be fuller than the quota says. */
-    size_t card_free = 0, card_total = 0;
-    CUresult r = cuda_select(b, b->primary->cuda);
-    if (r == CUDA_SUCCESS)
-        r = b->api.cuMemGetInfo_v2(&card_free, &card_total);
-    if (r == CUDA_SUCCESS && card_free < *free_bytes)
-        *free_bytes = card_free;
-    return r;
+    return CUDA_SUCCESS;
 }
 
 static CUresult typed_htod(struct vgpu_backend *b, uint64_t dst, const void *src, size_t size_bytes)

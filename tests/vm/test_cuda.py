@@ -8,7 +8,6 @@ from vmlib import SOURCE, VMTestCase, guest_program, main
 
 HERE = os.path.join(SOURCE, 'tests', 'cuda')
 KERNELS = os.path.join(HERE, 'kernels.ptx')
-FIRST = os.path.join(SOURCE, 'docs', 'first-cuda-program')
 
 
 class Cuda(VMTestCase):
@@ -30,7 +29,7 @@ class Cuda(VMTestCase):
 
     def test_the_first_program(self):
         """docs/first-cuda-program.md, with the kernel that clang made of it."""
-        self.assertIn('1048576 of 1048576 right', self.run_program('cuda_saxpy', os.path.join(FIRST, 'saxpy.ptx')))
+        self.assertIn('1048576 of 1048576 right', self.run_program('cuda_saxpy', os.path.join(HERE, 'saxpy.ptx')))
 
 
 if __name__ == '__main__':

@@ -262,7 +262,7 @@ static CUresult check_fatbin(const void *image, size_t bytes, char *log, size_t 
         if (e.kind == VGPU_FATBIN_ELF)
             sound = vgpu_cubin_check(u.bytes, u.size, NULL) == 0;
         else if (e.kind == VGPU_FATBIN_PTX) /* a driver looks for the NUL */
-            sound = strnlen((const char *)u.bytes, u.size) < u.size;
+            sound = u.bytes && strnlen((const char *)u.bytes, u.size) < u.size;
         vgpu_unpacked_free(&u);
         if (!sound)
             return say_malformed(log, log_size);

@@ -123,7 +123,7 @@ static int measure_text(const uint8_t *p, size_t most, size_t *size)
     return *size < most ? 0 : -E2BIG;
 }
 
-int vgpu_image_measure(const void *image, size_t most_bytes, struct vgpu_image_span *out)
+int vgpu_image_extent(const void *image, size_t most_bytes, struct vgpu_image_span *out)
 {
     const uint8_t *p = image;
     int err;

@@ -4,7 +4,7 @@
  * how a kernel's parameters lie. The formats are in docs/cuda-images.md.
  *
  * Knows no driver, no backend and no compression library. Nothing here allocates, keeps state or
- * logs; every function may be called from any thread. All but vgpu_image_measure work on bytes of
+ * logs; every function may be called from any thread. All but vgpu_image_extent work on bytes of
  * unknown origin: no length or offset in them is believed before it is checked, nothing is read
  * outside [image, image + bytes), and the time taken is linear in `bytes`.
  *
@@ -47,9 +47,9 @@ struct vgpu_image_span {
  * so far says is there, and the result is at most `most_bytes`, which also bounds the reading.
  *
  * -EINVAL: not an image, or one that contradicts itself (CUDA_ERROR_INVALID_IMAGE); -E2BIG: longer
- * than most_bytes.
+ * than most_bytes. An ELF may be for another machine: that is for vgpu_cubin_check to say.
  */
-int vgpu_image_measure(const void *image, size_t most_bytes, struct vgpu_image_span *out);
+int vgpu_image_extent(const void *image, size_t most_bytes, struct vgpu_image_span *out);
 
 /* ---- Fatbins ---- */
 

@@ -76,6 +76,11 @@ CUresult vgpu_fatbin_unpack(const struct vgpu_fatbin_entry *e, size_t most_bytes
         *out = (struct vgpu_unpacked){.bytes = e->data, .size = e->data_bytes};
         return CUDA_SUCCESS;
     }
+    if (e->packing == VGPU_FATBIN_OPAQUE)
+        return say(CUDA_ERROR_NOT_SUPPORTED, log, log_size,
+                   "the image is packed in a way that vgpu does not know (flags 0x%" PRIx64
+                   "): compile with --compress-mode=none",
+                   e->flags);
     const char *how = packing_name(e->packing);
     if (!can_unpack(e->packing))
         return say(CUDA_ERROR_NOT_SUPPORTED, log, log_size,
@@ -236,9 +241,15 @@ static CUresult check_fatbin(const void *image, size_t bytes, char *log, size_t 
     vgpu_fatbin_walk_start(&w, image, bytes);
     while ((more = vgpu_fatbin_walk_next(&w, &e)) > 0) {
         struct vgpu_unpacked u;
-        /* What LTO IR is packed with is not known; a driver that cannot use it steps over it. */
-        if (e.kind != VGPU_FATBIN_ELF && e.kind != VGPU_FATBIN_PTX)
+        /* What LTO IR is packed with is not known; a driver steps over it when it is opaque. With
+         * other entries it does things that cannot be foreseen. */
+        if (e.kind == VGPU_FATBIN_LTO_IR && e.packing == VGPU_FATBIN_OPAQUE)
             continue;
+        if (e.kind != VGPU_FATBIN_PTX && e.kind != VGPU_FATBIN_ELF)
+            return say(CUDA_ERROR_NOT_SUPPORTED, log, log_size,
+                       "the image has an entry of kind %u (flags 0x%" PRIx64
+                       "), which vgpu cannot check: compile it to PTX or machine code",
+                       e.kind, e.flags);
         total += e.unpacked_bytes;
         if (e.unpacked_bytes > VGPU_UNPACK_TOTAL_BYTES || total > VGPU_UNPACK_TOTAL_BYTES)
             return say(CUDA_ERROR_INVALID_IMAGE, log, log_size,
@@ -251,7 +262,7 @@ static CUresult check_fatbin(const void *image, size_t bytes, char *log, size_t 
         if (e.kind == VGPU_FATBIN_ELF)
             sound = vgpu_cubin_check(u.bytes, u.size, NULL) == 0;
         else if (e.kind == VGPU_FATBIN_PTX) /* a driver looks for the NUL */
-            sound = strnlen((const char *)u.bytes, u.size) < u.size;
+            sound = u.bytes && strnlen((const char *)u.bytes, u.size) < u.size;
         vgpu_unpacked_free(&u);
         if (!sound)
             return say_malformed(log, log_size);

@@ -18,7 +18,7 @@
 /* Of one entry, unpacked. */
 #define VGPU_UNPACK_MAX_BYTES   ((size_t)64 << 20)
 /* Of one image, all entries together, for vgpu_image_check: bounds its time. */
-#define VGPU_UNPACK_TOTAL_BYTES ((uint64_t)1 << 30)
+#define VGPU_UNPACK_TOTAL_BYTES ((uint64_t)512 << 20)
 /* An entry that grows by more than this is a bomb, once it is larger than a mebibyte: text and
  * machine code shrink to a twentieth at best. */
 #define VGPU_UNPACK_RATIO       1024u
@@ -31,8 +31,8 @@ struct vgpu_unpacked {
 
 /*
  * INVALID_IMAGE: damaged, or not of the size it declares, or beyond a limit; NOT_SUPPORTED: this
- * build lacks the library; OUT_OF_MEMORY: more than most_bytes, or than the host has. On failure
- * *out is empty.
+ * build lacks the library, or nobody knows how it is packed; OUT_OF_MEMORY: more than most_bytes,
+ * or than the host has. On failure *out is empty.
  */
 CUresult vgpu_fatbin_unpack(const struct vgpu_fatbin_entry *e, size_t most_bytes,
                             struct vgpu_unpacked *out, char *log, size_t log_size);
@@ -60,8 +60,8 @@ CUresult vgpu_image_find_params(const void *image, size_t bytes, uint32_t sm, co
 /*
  * Whether an image may be handed to NVIDIA's driver, which believes every length in a fatbin and is
  * killed by a wrong one: bounds of everything, each PTX and ELF entry unpacks to exactly what it
- * declares, each ELF is sound. INVALID_IMAGE for a wrapper. The image must end in a NUL of the
- * caller's when it is PTX.
+ * declares, each ELF is sound. INVALID_IMAGE for a wrapper; NOT_SUPPORTED for what cannot be
+ * checked. PTX text must have a NUL of the caller's behind it when a driver gets it.
  */
 CUresult vgpu_image_check(const void *image, size_t bytes, char *log, size_t log_size);
 

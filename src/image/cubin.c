@@ -24,8 +24,7 @@ enum { FORMAT_NONE = 1, FORMAT_BYTE = 2, FORMAT_HALF = 3, FORMAT_SIZED = 4 };
 
 int vgpu_elf_tables(const uint8_t *p, struct vgpu_elf_tables *t)
 {
-    if (vgpu_le32(p) != 0x464c457f || p[4] != CLASS_64 || p[5] != DATA_LITTLE ||
-        vgpu_le16(p + 18) != ELF_MACHINE_CUDA)
+    if (vgpu_le32(p) != 0x464c457f || p[4] != CLASS_64 || p[5] != DATA_LITTLE)
         return -EINVAL;
     t->segments_at = vgpu_le64(p + 32);
     t->sections_at = vgpu_le64(p + 40);
@@ -66,7 +65,8 @@ static int open_elf(struct elf *f, const void *image, size_t bytes)
 {
     f->bytes = image;
     f->size = bytes;
-    if (bytes < ELF_HEADER_BYTES || vgpu_elf_tables(f->bytes, &f->t) < 0)
+    if (bytes < ELF_HEADER_BYTES || vgpu_elf_tables(f->bytes, &f->t) < 0 ||
+        vgpu_le16(f->bytes + 18) != ELF_MACHINE_CUDA)
         return -EINVAL;
     struct vgpu_elf_tables *t = &f->t;
     if (t->sections_at) {

@@ -28,7 +28,8 @@ struct vgpu_elf_section {
     uint32_t link;
 };
 
-/* Of ELF_HEADER_BYTES bytes: -EINVAL when it is no cubin's. Says nothing about where things lie. */
+/* Of ELF_HEADER_BYTES bytes: -EINVAL when it is no 64-bit little-endian one. Says nothing about
+ * which machine it is for or where things lie. */
 int vgpu_elf_tables(const uint8_t *header, struct vgpu_elf_tables *t);
 
 /* Of ELF_SECTION_BYTES bytes. */

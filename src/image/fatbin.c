@@ -38,17 +38,23 @@ static int enter_fatbin(struct vgpu_fatbin_walk *w)
     return 1;
 }
 
-/* A string in the entry's own header. */
+/* A text in the entry's own header, with a NUL behind it that is there, too: a driver looks for it
+ * even where the text has no bytes. */
 static bool find_text(const uint8_t *entry, size_t header, uint32_t offset, uint32_t length,
                       const char **text, size_t *text_bytes)
 {
-    if (length == 0)
-        return true;
-    if (offset < ENTRY_HEADER_BYTES || !vgpu_in_bounds(offset, length, header))
+    if (offset < ENTRY_HEADER_BYTES || !vgpu_in_bounds(offset, (uint64_t)length + 1, header) ||
+        entry[offset + length] != 0)
         return false;
     *text = (const char *)entry + offset;
     *text_bytes = length;
     return true;
+}
+
+static bool find_name(const uint8_t *p, size_t header, struct vgpu_fatbin_entry *e)
+{
+    uint32_t at = vgpu_le32(p + 32), length = vgpu_le32(p + 36);
+    return (at == 0 && length == 0) || find_text(p, header, at, length, &e->name, &e->name_bytes);
 }
 
 /*
@@ -72,6 +78,10 @@ static bool find_packing(const uint8_t *p, size_t stored, struct vgpu_fatbin_ent
     bool lz4 = e->flags & VGPU_FATBIN_F_LZ4, zstd = e->flags & VGPU_FATBIN_F_ZSTD;
     e->data_bytes = stored;
     e->unpacked_bytes = stored;
+    if (e->flags & VGPU_FATBIN_F_OPAQUE) {
+        e->packing = VGPU_FATBIN_OPAQUE;
+        return true;
+    }
     if (!lz4 && !zstd)
         return true;
     if ((lz4 && zstd) || packed == 0 || packed > stored)
@@ -107,8 +117,7 @@ int vgpu_fatbin_walk_next(struct vgpu_fatbin_walk *w, struct vgpu_fatbin_entry *
     e->data = p + header;
     e->fatbin = w->fatbins - 1;
     if (!find_packing(p, (size_t)stored, e) || !find_options(p, (size_t)header, e) ||
-        !find_text(p, (size_t)header, vgpu_le32(p + 32), vgpu_le32(p + 36), &e->name,
-                   &e->name_bytes))
+        !find_name(p, (size_t)header, e))
         return fail(w);
     w->at += (size_t)(header + stored);
     return 1;
@@ -153,7 +162,9 @@ int vgpu_fatbin_choose(const void *image, size_t bytes, uint32_t sm, unsigned ki
             continue;
         }
         uint64_t fit = kinds & 1u << next.kind ? fitness(&next, sm) : 0;
-        if (fit > best) {
+        bool replaces_equal =
+            next.kind == VGPU_FATBIN_PTX && next.sm == sm && !(next.flags & VGPU_FATBIN_F_ARCH);
+        if (fit > best || (fit && fit == best && replaces_equal)) {
             best = fit;
             *e = next;
         }

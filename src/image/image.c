@@ -63,6 +63,8 @@ enum vgpu_image_form vgpu_image_form_of(const void *image, size_t bytes)
 
 static int measure_fatbin(const uint8_t *p, size_t most, size_t *size)
 {
+    if (most < FATBIN_HEADER_BYTES)
+        return -E2BIG;
     uint64_t header = vgpu_le16(p + 6), body = vgpu_le64(p + 8);
     if (vgpu_le16(p + 4) != 1 || header < FATBIN_HEADER_BYTES)
         return -EINVAL;
@@ -86,6 +88,8 @@ static int reach(uint64_t offset, uint64_t length, size_t most, size_t *size)
 static int measure_elf(const uint8_t *p, size_t most, size_t *size)
 {
     struct vgpu_elf_tables t;
+    if (most < ELF_HEADER_BYTES)
+        return -E2BIG;
     int err = vgpu_elf_tables(p, &t);
     *size = ELF_HEADER_BYTES;
     if (err == 0 && t.sections_at && t.sections == 0) {
@@ -112,10 +116,17 @@ static int measure_elf(const uint8_t *p, size_t most, size_t *size)
     return err;
 }
 
-int vgpu_image_measure(const void *image, size_t most_bytes, struct vgpu_image_span *out)
+/* To the NUL. */
+static int measure_text(const uint8_t *p, size_t most, size_t *size)
+{
+    *size = strnlen((const char *)p, most);
+    return *size < most ? 0 : -E2BIG;
+}
+
+int vgpu_image_extent(const void *image, size_t most_bytes, struct vgpu_image_span *out)
 {
     const uint8_t *p = image;
-    int err = 0;
+    int err;
     memset(out, 0, sizeof(*out));
     if (!p)
         return -EINVAL;
@@ -134,20 +145,15 @@ int vgpu_image_measure(const void *image, size_t most_bytes, struct vgpu_image_s
         form = VGPU_IMAGE_FATBIN;
         out->wrapped = true;
     }
-    size_t least = form == VGPU_IMAGE_FATBIN ? FATBIN_HEADER_BYTES
-                   : form == VGPU_IMAGE_ELF  ? ELF_HEADER_BYTES
-                                             : 0;
     size_t size = 0;
-    if (form == VGPU_IMAGE_NONE)
-        err = -EINVAL;
-    else if (most_bytes < least)
-        err = -E2BIG;
-    else if (form == VGPU_IMAGE_FATBIN)
+    if (form == VGPU_IMAGE_FATBIN)
         err = measure_fatbin(p, most_bytes, &size);
     else if (form == VGPU_IMAGE_ELF)
         err = measure_elf(p, most_bytes, &size);
-    else if ((size = strnlen((const char *)p, most_bytes)) == most_bytes)
-        err = -E2BIG; /* no NUL so far */
+    else if (form == VGPU_IMAGE_PTX)
+        err = measure_text(p, most_bytes, &size);
+    else
+        err = -EINVAL;
     if (err == 0) {
         out->bytes = p;
         out->size_bytes = size;

@@ -4,7 +4,7 @@
  * how a kernel's parameters lie. The formats are in docs/cuda-images.md.
  *
  * Knows no driver, no backend and no compression library. Nothing here allocates, keeps state or
- * logs; every function may be called from any thread. All but vgpu_image_measure work on bytes of
+ * logs; every function may be called from any thread. All but vgpu_image_extent work on bytes of
  * unknown origin: no length or offset in them is believed before it is checked, nothing is read
  * outside [image, image + bytes), and the time taken is linear in `bytes`.
  *
@@ -47,18 +47,24 @@ struct vgpu_image_span {
  * so far says is there, and the result is at most `most_bytes`, which also bounds the reading.
  *
  * -EINVAL: not an image, or one that contradicts itself (CUDA_ERROR_INVALID_IMAGE); -E2BIG: longer
- * than most_bytes.
+ * than most_bytes. An ELF may be for another machine: that is for vgpu_cubin_check to say.
  */
-int vgpu_image_measure(const void *image, size_t most_bytes, struct vgpu_image_span *out);
+int vgpu_image_extent(const void *image, size_t most_bytes, struct vgpu_image_span *out);
 
 /* ---- Fatbins ---- */
 
-enum vgpu_fatbin_kind { /* others exist (8: LTO IR) and are walked over */
+enum vgpu_fatbin_kind { /* others exist and are walked over */
                         VGPU_FATBIN_PTX = 1,
                         VGPU_FATBIN_ELF = 2,
+                        VGPU_FATBIN_LTO_IR = 8,
 };
 
-enum vgpu_fatbin_packing { VGPU_FATBIN_PLAIN, VGPU_FATBIN_LZ4, VGPU_FATBIN_ZSTD };
+enum vgpu_fatbin_packing {
+    VGPU_FATBIN_PLAIN,
+    VGPU_FATBIN_LZ4,
+    VGPU_FATBIN_ZSTD,
+    VGPU_FATBIN_OPAQUE, /* in a way that is not known, as LTO IR is */
+};
 
 /* Bits of vgpu_fatbin_entry.flags. */
 #define VGPU_FATBIN_64BIT    0x0001u
@@ -66,6 +72,7 @@ enum vgpu_fatbin_packing { VGPU_FATBIN_PLAIN, VGPU_FATBIN_LZ4, VGPU_FATBIN_ZSTD 
 #define VGPU_FATBIN_LINUX    0x0010u
 #define VGPU_FATBIN_F_LZ4    0x2000u
 #define VGPU_FATBIN_F_ZSTD   0x8000u
+#define VGPU_FATBIN_F_OPAQUE (0x1000u | 0x4000u | 0x10000u)
 #define VGPU_FATBIN_F_ARCH   0x100000u /* sm_90a: this architecture and no other */
 #define VGPU_FATBIN_F_FAMILY 0x200000u /* sm_100f: later ones of the same major number */
 
@@ -77,8 +84,8 @@ struct vgpu_fatbin_entry {
     uint16_t version_major, version_minor; /* of the PTX ISA, or of the cubin's ABI */
     const uint8_t *data;                   /* in the image */
     size_t data_bytes;                     /* as stored; PTX may have NULs at its end */
-    uint64_t unpacked_bytes;               /* as declared; data_bytes when it is plain */
-    const char *options;                   /* for ptxas; in the image, no NUL; NULL: none */
+    uint64_t unpacked_bytes;               /* as declared; data_bytes when plain or opaque */
+    const char *options; /* for ptxas; in the image, a NUL behind it; NULL: none */
     size_t options_bytes;
     const char *name; /* of the source file; as `options` */
     size_t name_bytes;
@@ -113,7 +120,8 @@ struct vgpu_fatbin_census {
  * the kinds in `kinds` (bits 1 << enum vgpu_fatbin_kind): machine code of the same major and no
  * higher minor number, the highest first; else the PTX with the highest target not above `sm`.
  * "a" entries fit their own number only and go before others; "f" entries fit their own major
- * number only. Between equals the first. Only the first fatbin counts.
+ * number only. Between equals the first, but for plain PTX of exactly `sm` the last. Only the first
+ * fatbin counts.
  *
  * 0 and *e; -ENOEXEC: none fits; -EINVAL: malformed. *census, if not NULL, is filled for 0 and
  * -ENOEXEC.

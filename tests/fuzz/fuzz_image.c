@@ -81,7 +81,7 @@ static void measure(const uint8_t *data, size_t size)
     struct vgpu_image_span span;
     if (vgpu_image_form_of(data, size) == VGPU_IMAGE_WRAPPER)
         return; /* its pointer is trusted, and here it would be the fuzzer's */
-    if (vgpu_image_measure(data, size, &span) == 0) {
+    if (vgpu_image_extent(data, size, &span) == 0) {
         CLAIM(span.bytes == data && span.size_bytes <= size);
         if (span.form == VGPU_IMAGE_ELF && span.size_bytes == size)
             (void)vgpu_cubin_check(data, size, NULL);

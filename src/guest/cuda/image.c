@@ -1,161 +1,56 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How long a module image is. cuModuleLoadData is given no length: the image has to say it. Four
- * forms: PTX text that ends in NUL, an ELF file, a fat binary, and the wrapper that compilers put
- * around one. The program's own memory is believed as far as CUDA would believe it; what was read
- * from a file is not believed past its end.
+ * Module images on their way to the host: where one begins, how long it is, whether its kernels may
+ * print; and a file's. What the bytes mean is src/image's knowledge.
  */
 #define _GNU_SOURCE /* memmem */
-#include <elf.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "guest/cuda/internal.h"
-
-#define WRAPPER_MAGIC 0x466243b1u
-#define FATBIN_MAGIC  0xba55ed50u
-
-/* A pointer to a fat binary, with what a linker needs around it. */
-struct wrapper {
-    uint32_t magic;
-    uint32_t version;
-    const void *fatbin;
-    const void *more;
-};
-
-struct fatbin {
-    uint32_t magic;
-    uint16_t version;
-    uint16_t header_bytes;
-    uint64_t bytes; /* after the header */
-};
-
-/* One image in a fat binary, as far as it matters here. */
-struct fatbin_entry {
-    uint16_t kind;
-    uint16_t version;
-    uint32_t header_bytes;
-    uint64_t bytes; /* after the header */
-    uint8_t unused[24];
-    uint64_t flags;
-};
-#define ENTRY_COMPRESSED 0xa000u /* by either method */
-
-static bool add(size_t a, uint64_t b, size_t limit, size_t *sum)
-{
-    if (a > limit || b > limit - a)
-        return false;
-    *sum = a + (size_t)b;
-    return true;
-}
-
-static void keep_larger(size_t *most, size_t value)
-{
-    if (value > *most)
-        *most = value;
-}
-
-static bool measure_elf(const uint8_t *image, size_t limit, size_t *length)
-{
-    Elf64_Ehdr header;
-    size_t end, most = sizeof(header);
-    if (limit < sizeof(header))
-        return false;
-    memcpy(&header, image, sizeof(header));
-    if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB)
-        return false;
-    if (header.e_phnum) {
-        if (header.e_phoff > limit ||
-            !add((size_t)header.e_phoff, (uint64_t)header.e_phnum * header.e_phentsize, limit,
-                 &end))
-            return false;
-        keep_larger(&most, end);
-    }
-    if (header.e_shnum) {
-        if (header.e_shentsize < sizeof(Elf64_Shdr) || header.e_shoff > limit ||
-            !add((size_t)header.e_shoff, (uint64_t)header.e_shnum * header.e_shentsize, limit,
-                 &end))
-            return false;
-        keep_larger(&most, end);
-    }
-    for (unsigned i = 0; i < header.e_shnum; i++) {
-        Elf64_Shdr section;
-        memcpy(&section, image + header.e_shoff + (size_t)i * header.e_shentsize, sizeof(section));
-        if (section.sh_type == SHT_NOBITS || section.sh_type == SHT_NULL)
-            continue;
-        if (section.sh_offset > limit ||
-            !add((size_t)section.sh_offset, section.sh_size, limit, &end))
-            return false;
-        keep_larger(&most, end);
-    }
-    *length = most;
-    return true;
-}
+#include "image/image.h"
 
 bool vgpu_image_measure(const void *image, size_t limit, const void **start, size_t *length)
 {
-    uint32_t magic = 0;
+    bool in_memory = limit == SIZE_MAX; /* else it was read from a file, and has a NUL behind it */
+    size_t most = in_memory ? VGPU_STAGE_MAX_BYTES : limit;
+    struct vgpu_image_span span;
     *start = image;
-    if (limit > VGPU_STAGE_MAX_BYTES && limit != SIZE_MAX)
+    if (most > VGPU_STAGE_MAX_BYTES)
         return false;
-    /* An empty text has one byte; more than that is there only if the first is not its end. */
-    size_t first = strnlen(image, limit < 4 ? limit : 4);
-    if (first == 0)
+    enum vgpu_image_form form = vgpu_image_form_of(image, most);
+    if (form == VGPU_IMAGE_PTX || form == VGPU_IMAGE_NONE) {
+        /* Text that is no PTX is the host's to refuse, as its GPU's driver would. What does not
+         * even begin like text may have no end. */
+        unsigned char first = most ? *(const unsigned char *)image : 0;
+        if (first < ' ' && !(first >= '\t' && first <= '\r'))
+            return false;
+        *length = strnlen(image, most);
+        return !in_memory || *length < most;
+    }
+    if (form == VGPU_IMAGE_WRAPPER && !in_memory)
+        return false; /* a pointer in a file leads nowhere */
+    if (vgpu_image_extent(image, most, &span) < 0)
         return false;
-    if (first == 4 || limit >= 4)
-        memcpy(&magic, image, first == 4 ? 4 : first);
-    if (magic == WRAPPER_MAGIC) {
-        struct wrapper wrapper;
-        if (limit != SIZE_MAX)
-            return false; /* a pointer in a file leads nowhere */
-        memcpy(&wrapper, image, sizeof(wrapper));
-        if (!wrapper.fatbin)
-            return false;
-        image = *start = wrapper.fatbin;
-        memcpy(&magic, image, sizeof(magic));
-        if (magic != FATBIN_MAGIC)
-            return false;
-    }
-    if (limit > VGPU_STAGE_MAX_BYTES)
-        limit = VGPU_STAGE_MAX_BYTES;
-    if (magic == FATBIN_MAGIC) {
-        struct fatbin fatbin;
-        if (limit < sizeof(fatbin))
-            return false;
-        memcpy(&fatbin, image, sizeof(fatbin));
-        return fatbin.header_bytes >= sizeof(fatbin) &&
-               add(fatbin.header_bytes, fatbin.bytes, limit, length);
-    }
-    if (first == 4 && memcmp(image, ELFMAG, SELFMAG) == 0)
-        return measure_elf(image, limit, length);
-    *length = strnlen(image, limit);
+    *start = span.bytes;
+    *length = span.size_bytes;
     return true;
 }
 
 bool vgpu_image_may_print(const void *image, size_t length)
 {
-    struct fatbin fatbin;
+    struct vgpu_fatbin_walk walk;
+    struct vgpu_fatbin_entry entry;
     if (memmem(image, length, "vprintf", 7))
         return true;
-    if (length < sizeof(fatbin))
+    if (vgpu_image_form_of(image, length) != VGPU_IMAGE_FATBIN)
         return false;
-    memcpy(&fatbin, image, sizeof(fatbin));
-    if (fatbin.magic != FATBIN_MAGIC)
-        return false;
-    for (size_t at = fatbin.header_bytes;
-         at < length && length - at >= sizeof(struct fatbin_entry);) {
-        struct fatbin_entry entry;
-        memcpy(&entry, (const uint8_t *)image + at, sizeof(entry));
-        if (entry.flags & ENTRY_COMPRESSED)
+    vgpu_fatbin_walk_start(&walk, image, length);
+    while (vgpu_fatbin_walk_next(&walk, &entry) > 0)
+        if (entry.packing != VGPU_FATBIN_PLAIN)
             return true; /* nobody knows without unpacking it */
-        size_t next;
-        if (entry.header_bytes < sizeof(entry) || !add(at, entry.header_bytes, length, &next) ||
-            !add(next, entry.bytes, length, &next))
-            return false;
-        at = next;
-    }
     return false;
 }
 

@@ -57,7 +57,7 @@ static void test_fixtures(void **state)
         {"variants.fatbin", 1, 100, VGPU_FATBIN_ZSTD, 0x114, 0x208011},
         {"variants.fatbin", 1, 100, VGPU_FATBIN_ZSTD, 0x114, 0x108011},
         {"lto.fatbin", 1, 75, VGPU_FATBIN_ZSTD, 0x106, 0x8011},
-        {"lto.fatbin", 8, 75, VGPU_FATBIN_ZSTD, 0x7ec, 0x18011},
+        {"lto.fatbin", 8, 75, VGPU_FATBIN_OPAQUE, 1624, 0x18011},
     };
     const unsigned count = sizeof(want) / sizeof(want[0]);
     for (unsigned i = 0; i < count;) {
@@ -228,13 +228,23 @@ static void test_clauses(void **state)
     SPOILED(put32(p + AT_OPTIONS, 0), -EINVAL); /* kills NVIDIA's driver */
     SPOILED(put32(p + AT_OPTIONS, 80), -EINVAL);
     SPOILED((put32(p + 64, 72), put32(p + 68, 9)), -EINVAL);
-    SPOILED((put32(p + 64, 72), put32(p + 68, 8)), 1);
+    SPOILED((put32(p + 64, 72), put32(p + 68, 8)), -EINVAL);
+    SPOILED((put32(p + 64, 72), put32(p + 68, 7)), 1);
     SPOILED((put32(p + 64, 0xfffffffc), put32(p + 68, 8)), -EINVAL);
+    SPOILED(put32(p + 64, 0xff000048), -EINVAL); /* of no bytes, and still followed */
+    SPOILED(put32(p + 64, 79), 1);
+    SPOILED(put32(p + 64, 80), -EINVAL); /* its NUL would be the data's first byte */
+    SPOILED((put32(p + 64, 72), p[72] = 'x'), -EINVAL);
+    SPOILED((put32(p + 68, 1), p[72] = 'x'), 1);
+    SPOILED(put32(p + AT_NAME, 1), -EINVAL);
     SPOILED((put32(p + AT_NAME, 64), put32(p + AT_NAME_BYTES, 17)), -EINVAL);
     SPOILED((put32(p + AT_NAME, 0), put32(p + AT_NAME_BYTES, 4)), -EINVAL);
-    SPOILED((put32(p + AT_NAME, 64), put32(p + AT_NAME_BYTES, 16)), 1);
+    SPOILED((put32(p + AT_NAME, 64), put32(p + AT_NAME_BYTES, 16)), -EINVAL);
+    SPOILED((put32(p + AT_NAME, 64), put32(p + AT_NAME_BYTES, 0xffffffff)), -EINVAL);
+    SPOILED((put32(p + AT_NAME, 64), put32(p + AT_NAME_BYTES, 15)), 1);
     /* Compressed: what is packed lies in what is stored, and unpacks to something. */
     SPOILED(put64(p + AT_FLAGS, 0x2000), -EINVAL);
+    SPOILED(put64(p + AT_FLAGS, 0x12000), 1); /* opaque: its sizes say nothing */
     SPOILED((put64(p + AT_FLAGS, 0x2000), put32(p + AT_PACKED, 8)), -EINVAL);
     SPOILED((put64(p + AT_FLAGS, 0x2000), put32(p + AT_PACKED, 8), put64(p + AT_UNPACKED, 9)), 1);
     SPOILED((put64(p + AT_FLAGS, 0xa000), put32(p + AT_PACKED, 8), put64(p + AT_UNPACKED, 9)),
@@ -312,7 +322,16 @@ static void test_choice(void **state)
         {90, BOTH, -1, {E(75, 0), E(80, 0)}},
         {90, BOTH, 1, {P(90, 0), E(90, 0)}},
         {90, BOTH, 1, {E(75, 0), P(75, 0)}},
+        /* Between equals: the first, but the last plain PTX of the device's own number. */
         {90, BOTH, 0, {P(75, 0), P(75, 0)}},
+        {90, BOTH, 1, {P(80, 0), P(89, 0), P(89, 0)}},
+        {90, BOTH, 2, {P(90, 0), P(90, 0), P(90, 0)}},
+        {90, BOTH, 2, {P(90, 0), P(75, 0), P(90, 0), P(75, 0)}},
+        {90, BOTH, 0, {P(90, A), P(90, A)}},
+        {90, BOTH, 0, {P(90, A), P(90, 0), P(90, A), P(90, 0)}},
+        {90, BOTH, 0, {E(90, 0), E(90, 0)}},
+        {90, BOTH, 1, {E(90, 0), E(90, A)}},
+        {90, BOTH, 0, {E(90, A), E(90, 0)}},
         {90, BOTH, 0, {P(90, A)}},
         {90, BOTH, -1, {P(80, F)}},
         {90, BOTH, 0, {P(90, A), P(90, 0)}},

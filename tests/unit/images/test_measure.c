@@ -28,15 +28,15 @@ static void test_fixtures(void **state)
         struct vgpu_image_span s;
         uint8_t *image = image_read(files[i].name, &bytes);
         assert_int_equal(vgpu_image_form_of(image, bytes), files[i].form);
-        assert_int_equal(vgpu_image_measure(image, MOST, &s), 0);
+        assert_int_equal(vgpu_image_extent(image, MOST, &s), 0);
         assert_int_equal(s.form, files[i].form);
         assert_int_equal(s.size_bytes, bytes);
         assert_ptr_equal(s.bytes, image);
         assert_false(s.wrapped);
         /* Exactly enough room, and one byte too little. */
-        assert_int_equal(vgpu_image_measure(image, bytes, &s), 0);
+        assert_int_equal(vgpu_image_extent(image, bytes, &s), 0);
         for (size_t most = 0; most < bytes; most++) {
-            int err = vgpu_image_measure(image, most, &s);
+            int err = vgpu_image_extent(image, most, &s);
             assert_int_equal(err, most < 4 ? -EINVAL : -E2BIG);
             assert_int_equal(s.form, VGPU_IMAGE_NONE);
         }
@@ -79,23 +79,23 @@ static void test_text(void **state)
     for (unsigned i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         size_t n = strlen(good[i]);
         uint8_t *image = image_copy(good[i], n + 1);
-        assert_int_equal(vgpu_image_measure(image, MOST, &s), 0);
+        assert_int_equal(vgpu_image_extent(image, MOST, &s), 0);
         assert_int_equal(s.form, VGPU_IMAGE_PTX);
         assert_int_equal(s.size_bytes, n);
-        assert_int_equal(vgpu_image_measure(image, n + 1, &s), 0);
-        assert_int_equal(vgpu_image_measure(image, n, &s), -E2BIG); /* its NUL is out of reach */
+        assert_int_equal(vgpu_image_extent(image, n + 1, &s), 0);
+        assert_int_equal(vgpu_image_extent(image, n, &s), -E2BIG); /* its NUL is out of reach */
         free(image);
     }
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         uint8_t *image = image_copy(bad[i], strlen(bad[i]) + 1);
-        assert_int_equal(vgpu_image_measure(image, MOST, &s), -EINVAL);
+        assert_int_equal(vgpu_image_extent(image, MOST, &s), -EINVAL);
         free(image);
         /* Without the NUL, but with a length. */
         image = image_copy(bad[i], strlen(bad[i]));
         assert_int_equal(vgpu_image_form_of(image, strlen(bad[i])), VGPU_IMAGE_NONE);
         free(image);
     }
-    assert_int_equal(vgpu_image_measure(NULL, MOST, &s), -EINVAL);
+    assert_int_equal(vgpu_image_extent(NULL, MOST, &s), -EINVAL);
     assert_int_equal(vgpu_image_form_of(NULL, 0), VGPU_IMAGE_NONE);
 }
 
@@ -114,7 +114,7 @@ static void test_wrapper(void **state)
         put64(w + 8, (uintptr_t)inner);
         uint8_t *image = image_copy(w, sizeof(w));
         assert_int_equal(vgpu_image_form_of(image, sizeof(w)), VGPU_IMAGE_WRAPPER);
-        int err = vgpu_image_measure(image, MOST, &s);
+        int err = vgpu_image_extent(image, MOST, &s);
         assert_int_equal(err, version == 1 || version == 2 ? 0 : -EINVAL);
         if (err == 0) {
             assert_true(s.wrapped);
@@ -126,11 +126,11 @@ static void test_wrapper(void **state)
     }
     put32(w + 4, 1);
     inner[0] ^= 1; /* what it points to is no fatbin */
-    assert_int_equal(vgpu_image_measure(w, MOST, &s), -EINVAL);
+    assert_int_equal(vgpu_image_extent(w, MOST, &s), -EINVAL);
     memcpy(inner, w, 4); /* a wrapper in a wrapper */
-    assert_int_equal(vgpu_image_measure(w, MOST, &s), -EINVAL);
+    assert_int_equal(vgpu_image_extent(w, MOST, &s), -EINVAL);
     put64(w + 8, 0);
-    assert_int_equal(vgpu_image_measure(w, MOST, &s), -EINVAL);
+    assert_int_equal(vgpu_image_extent(w, MOST, &s), -EINVAL);
     free(inner);
 }
 
@@ -161,7 +161,7 @@ static void test_fatbin_header(void **state)
         put16(head + AT_FATBIN_VERSION, cases[i].version);
         put16(head + AT_FATBIN_HEADER, cases[i].header);
         put64(head + AT_FATBIN_BODY, cases[i].body);
-        assert_int_equal(vgpu_image_measure(head, MOST, &s), cases[i].want);
+        assert_int_equal(vgpu_image_extent(head, MOST, &s), cases[i].want);
         if (cases[i].want == 0)
             assert_int_equal(s.size_bytes, cases[i].header + cases[i].body);
     }
@@ -190,7 +190,7 @@ static void test_elf_fields(void **state)
         for (unsigned v = 0; v < sizeof(values) / sizeof(values[0]); v++) {
             for (unsigned i = 0; i < fields[f].bytes; i++)
                 image[fields[f].at + i] = (uint8_t)(values[v] >> 8 * i);
-            int err = vgpu_image_measure(image, bytes, &s);
+            int err = vgpu_image_extent(image, bytes, &s);
             assert_true(err == 0 || err == -EINVAL || err == -E2BIG);
             if (err == 0)
                 assert_in_range(s.size_bytes, 64, bytes);
@@ -204,13 +204,13 @@ static void test_elf_fields(void **state)
             for (unsigned which = 24; which <= 32; which += 8) {
                 uint64_t was = get64(image + at + which);
                 put64(image + at + which, values[v]);
-                int err = vgpu_image_measure(image, bytes, &s);
+                int err = vgpu_image_extent(image, bytes, &s);
                 assert_true(err == 0 || err == -E2BIG);
                 put64(image + at + which, was);
             }
         }
     }
-    assert_int_equal(vgpu_image_measure(image, bytes, &s), 0);
+    assert_int_equal(vgpu_image_extent(image, bytes, &s), 0);
     assert_int_equal(s.size_bytes, bytes);
     free(image);
 }
@@ -233,13 +233,13 @@ static void test_elf_many_sections(void **state)
     put16(image + 62, 0xffff);
     put64(image + 64 + 32, count);
     put32(image + 64 + 40, 1);
-    assert_int_equal(vgpu_image_measure(image, 2 * bytes, &s), 0);
+    assert_int_equal(vgpu_image_extent(image, 2 * bytes, &s), 0);
     assert_int_equal(s.size_bytes, bytes);
     assert_int_equal(vgpu_cubin_check(image, bytes, NULL), 0);
-    assert_int_equal(vgpu_image_measure(image, bytes - 1, &s), -E2BIG);
+    assert_int_equal(vgpu_image_extent(image, bytes - 1, &s), -E2BIG);
     assert_int_equal(vgpu_cubin_check(image, bytes - 1, NULL), -EINVAL);
     put64(image + 64 + 32, UINT64_MAX / 64 + 2); /* times 64 it overflows to little */
-    assert_int_equal(vgpu_image_measure(image, bytes, &s), -E2BIG);
+    assert_int_equal(vgpu_image_extent(image, bytes, &s), -E2BIG);
     assert_int_equal(vgpu_cubin_check(image, bytes, NULL), -EINVAL);
     free(image);
 }

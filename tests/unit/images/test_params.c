@@ -79,6 +79,8 @@ static void test_architecture(void **state)
         uint8_t *image = image_read(files[f], &bytes);
         assert_int_equal(vgpu_cubin_check(image, bytes, &sm), 0);
         assert_int_equal(sm, 75);
+        put16(image + 18, 62); /* for an x86 */
+        assert_int_equal(vgpu_cubin_check(image, bytes, &sm), -EINVAL);
         free(image);
     }
 }

@@ -375,7 +375,28 @@ static void test_check(void **state)
         assert_int_equal(vgpu_image_check(image, bytes, why, sizeof(why)), CUDA_SUCCESS);
         free(image);
     }
+    /* What nobody can check: kinds that are not known, and flags by which the data is something
+     * else. */
+    static const unsigned kinds[] = {0, 3, 4, 8, 16, 32, 64, 0xffff};
     struct fatbin f;
+    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        fatbin_begin(&f);
+        fatbin_add(&f, kinds[i], 75, 0, "1234567", 8, 0);
+        assert_int_equal(vgpu_image_check(f.bytes, f.size, why, sizeof(why)),
+                         CUDA_ERROR_NOT_SUPPORTED);
+    }
+    static const uint64_t flags[] = {0x1000, 0x4000, 0x10000, 0x12000, 0x18000};
+    for (unsigned i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+        struct vgpu_unpacked u;
+        fatbin_begin(&f);
+        fatbin_add_ptx(&f, 75, 0, "k");
+        assert_int_equal(vgpu_image_check(f.bytes, f.size, why, sizeof(why)), CUDA_SUCCESS);
+        put64(f.bytes + FIRST + AT_FLAGS, flags[i]);
+        assert_int_equal(vgpu_image_check(f.bytes, f.size, why, sizeof(why)),
+                         CUDA_ERROR_NOT_SUPPORTED);
+        assert_int_equal(find(f.bytes, f.size, MOST, &u), CUDA_ERROR_NOT_SUPPORTED);
+        assert_non_null(strstr(why, "flags 0x"));
+    }
     fatbin_begin(&f);
     fatbin_add(&f, VGPU_FATBIN_PTX, 75, 0, "no NUL..", 8, 0);
     assert_int_equal(vgpu_image_check(f.bytes, f.size, why, sizeof(why)), CUDA_ERROR_INVALID_IMAGE);

@@ -17,8 +17,8 @@ static bool is_better(const struct vgpu_cuda_symbol *a, const struct vgpu_cuda_s
 }
 
 /* The best symbol for a name; *known: the name is one, of whatever version. */
-static const struct vgpu_cuda_symbol *find_symbol(const char *name, int version,
-                                                  bool thread_stream, bool *known)
+static const struct vgpu_cuda_symbol *find_symbol(const char *name, int version, bool thread_stream,
+                                                  bool *known)
 {
     const struct vgpu_cuda_symbol *best = NULL;
     *known = false;

@@ -442,8 +442,12 @@ static CUresult alloc_async(CUdeviceptr *dptr, size_t size, struct vgpu_memory_p
         result = vgpu_capture_refuse(stream);
     if (result != CUDA_SUCCESS)
         return result;
-    if (!dptr || size == 0)
+    if (!dptr)
         return CUDA_ERROR_INVALID_VALUE;
+    if (size == 0) { /* unlike cuMemAlloc's, that is no error */
+        *dptr = 0;
+        return CUDA_SUCCESS;
+    }
     struct vgpu_context *context = stream->base.context;
     /* The address is needed now; behind a held callback it is an ordinary allocation, which is
      * there in time for anything. */

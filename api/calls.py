@@ -33,6 +33,7 @@ class Call:
         self.opcode = self.klass = self.c_params = self.undo = None
         self.params = []
         self.since = 0
+        self.named = 0  # CUDA version whose header means this one by the name without _vN; 0: since
         self.bare = self.reports = self.context = False
         self.thread_stream = None  # "ptsz" or "ptds"
 
@@ -101,6 +102,8 @@ def parse_attributes(call, words):
         word = words.pop(0)
         if word == "since" and words:
             call.since = int(words.pop(0))
+        elif word == "named" and words:
+            call.named = int(words.pop(0))
         elif word == "undo" and words:
             call.undo = words.pop(0)
         elif word in ("bare", "reports", "context"):

@@ -151,7 +151,7 @@ def api_h(calls):
     out.append("")
     newest = {}
     for c in calls:
-        if c.exported and c.form != "none" and c.since <= API_VERSION:
+        if c.exported and c.form != "none" and (c.named or c.since) <= API_VERSION:
             newest.setdefault(base_of(c.name), []).append((c.since, c.name))
     out += ["#define %s %s" % (base, max(found)[1]) for base, found in newest.items() if max(found)[1] != base]
     out += ["", "#ifdef __cplusplus", "}", "#endif\n", "#endif", ""]

@@ -42,7 +42,7 @@ CUresult cuCtxPushCurrent_v2(CUcontext ctx)
     struct vgpu_context *context;
     CUresult result = vgpu_cuda_enter_process(&thread);
     if (result == CUDA_SUCCESS)
-        result = vgpu_context_find(ctx, &context);
+        result = ctx ? vgpu_context_find(ctx, &context) : CUDA_ERROR_INVALID_VALUE;
     return result == CUDA_SUCCESS ? push(thread, context) : result;
 }
 

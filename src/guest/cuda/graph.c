@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Graphs: kept here, as nodes and what each comes after. Instantiating one puts its nodes in an
- * order that fits; launching sends them in that order on one stream, which keeps every promise of
- * the graph but that branches may overlap.
- */
+/* Graphs: kept here, as nodes and what each comes after. graph_exec.c runs them. */
 #include <stdlib.h>
 
 #include "guest/cuda/graph.h"
@@ -12,21 +8,8 @@
 
 pthread_mutex_t vgpu_graph_lock = PTHREAD_MUTEX_INITIALIZER;
 
-struct step {
-    struct vgpu_work work;
-    uint64_t node;   /* name of the node it was made of */
-    unsigned *after; /* steps it comes after, ascending */
-    unsigned after_count;
-};
-
-struct vgpu_exec {
-    struct vgpu_object base;
-    struct step *steps;
-    unsigned count;
-};
 _Static_assert(sizeof(struct vgpu_graph) <= VGPU_OBJECT_BYTES, "place");
 _Static_assert(sizeof(struct vgpu_node) <= VGPU_OBJECT_BYTES, "place");
-_Static_assert(sizeof(struct vgpu_exec) <= VGPU_OBJECT_BYTES, "place");
 
 /* ---- Work ---- */
 
@@ -58,7 +41,7 @@ CUresult vgpu_work_of_launch(const struct vgpu_kernel_launch *launch, struct vgp
     return CUDA_SUCCESS;
 }
 
-static CUresult copy_work(const struct vgpu_work *from, struct vgpu_work *to)
+CUresult vgpu_work_copy(const struct vgpu_work *from, struct vgpu_work *to)
 {
     if (from->type == CU_GRAPH_NODE_TYPE_KERNEL) {
         const struct vgpu_function_object *function =
@@ -130,7 +113,7 @@ CUresult vgpu_graph_add(struct vgpu_graph *graph, struct vgpu_node *const *after
     return CUDA_SUCCESS;
 }
 
-static CUresult find_graph(CUgraph handle, struct vgpu_graph **graph)
+CUresult vgpu_graph_find(CUgraph handle, struct vgpu_graph **graph)
 {
     struct vgpu_thread *thread;
     CUresult result = vgpu_cuda_enter_process(&thread);
@@ -146,7 +129,7 @@ static CUresult add_node(CUgraphNode *result, CUgraph handle, const CUgraphNode 
 {
     struct vgpu_graph *graph;
     struct vgpu_node *node, **after = NULL;
-    CUresult err = find_graph(handle, &graph);
+    CUresult err = vgpu_graph_find(handle, &graph);
     if (err == CUDA_SUCCESS && (!result || count > NODES_MAX || (count && !dependencies)))
         err = CUDA_ERROR_INVALID_VALUE;
     if (err == CUDA_SUCCESS && !(after = calloc(count + 1, sizeof(after[0]))))
@@ -190,7 +173,7 @@ CUresult cuGraphCreate(CUgraph *phGraph, unsigned int flags)
 CUresult cuGraphDestroy(CUgraph hGraph)
 {
     struct vgpu_graph *graph;
-    CUresult result = find_graph(hGraph, &graph);
+    CUresult result = vgpu_graph_find(hGraph, &graph);
     if (result != CUDA_SUCCESS)
         return result;
     pthread_mutex_lock(&vgpu_graph_lock);
@@ -210,7 +193,7 @@ CUresult cuGraphAddEmptyNode(CUgraphNode *phGraphNode, CUgraph hGraph,
 }
 
 /* A kernel node's parameters as a work. */
-static CUresult kernel_work(const CUDA_KERNEL_NODE_PARAMS *p, struct vgpu_work *work)
+CUresult vgpu_work_of_params(const CUDA_KERNEL_NODE_PARAMS *p, struct vgpu_work *work)
 {
     if (!p)
         return CUDA_ERROR_INVALID_VALUE;
@@ -232,7 +215,7 @@ CUresult cuGraphAddKernelNode_v2(CUgraphNode *phGraphNode, CUgraph hGraph,
                                  const CUDA_KERNEL_NODE_PARAMS *nodeParams)
 {
     struct vgpu_work work;
-    CUresult result = kernel_work(nodeParams, &work);
+    CUresult result = vgpu_work_of_params(nodeParams, &work);
     return result == CUDA_SUCCESS
                ? add_node(phGraphNode, hGraph, dependencies, numDependencies, &work)
                : result;
@@ -288,7 +271,7 @@ CUresult cuGraphAddDependencies(CUgraph hGraph, const CUgraphNode *from, const C
                                 size_t numDependencies)
 {
     struct vgpu_graph *graph;
-    CUresult result = find_graph(hGraph, &graph);
+    CUresult result = vgpu_graph_find(hGraph, &graph);
     if (result != CUDA_SUCCESS)
         return result;
     if (numDependencies && (!from || !to))
@@ -326,7 +309,7 @@ CUresult cuGraphAddDependencies_v2(CUgraph hGraph, const CUgraphNode *from, cons
 CUresult cuGraphGetNodes(CUgraph hGraph, CUgraphNode *nodes, size_t *numNodes)
 {
     struct vgpu_graph *graph;
-    CUresult result = find_graph(hGraph, &graph);
+    CUresult result = vgpu_graph_find(hGraph, &graph);
     if (result != CUDA_SUCCESS)
         return result;
     if (!numNodes)
@@ -345,7 +328,7 @@ CUresult cuGraphGetNodes(CUgraph hGraph, CUgraphNode *nodes, size_t *numNodes)
 CUresult cuGraphGetEdges(CUgraph hGraph, CUgraphNode *from, CUgraphNode *to, size_t *numEdges)
 {
     struct vgpu_graph *graph;
-    CUresult result = find_graph(hGraph, &graph);
+    CUresult result = vgpu_graph_find(hGraph, &graph);
     if (result != CUDA_SUCCESS)
         return result;
     if (!numEdges || (!from) != (!to))
@@ -374,7 +357,7 @@ CUresult cuGraphGetEdges_v2(CUgraph hGraph, CUgraphNode *from, CUgraphNode *to,
     return result;
 }
 
-static CUresult find_node(CUgraphNode handle, struct vgpu_node **node)
+CUresult vgpu_node_find(CUgraphNode handle, struct vgpu_node **node)
 {
     struct vgpu_thread *thread;
     CUresult result = vgpu_cuda_enter_process(&thread);
@@ -387,7 +370,7 @@ static CUresult find_node(CUgraphNode handle, struct vgpu_node **node)
 CUresult cuGraphNodeGetType(CUgraphNode hNode, CUgraphNodeType *type)
 {
     struct vgpu_node *node;
-    CUresult result = find_node(hNode, &node);
+    CUresult result = vgpu_node_find(hNode, &node);
     if (result == CUDA_SUCCESS && !type)
         result = CUDA_ERROR_INVALID_VALUE;
     if (result == CUDA_SUCCESS)
@@ -398,7 +381,7 @@ CUresult cuGraphNodeGetType(CUgraphNode hNode, CUgraphNodeType *type)
 CUresult cuGraphKernelNodeGetParams_v2(CUgraphNode hNode, CUDA_KERNEL_NODE_PARAMS *nodeParams)
 {
     struct vgpu_node *node;
-    CUresult result = find_node(hNode, &node);
+    CUresult result = vgpu_node_find(hNode, &node);
     if (result != CUDA_SUCCESS)
         return result;
     if (!nodeParams || node->work.type != CU_GRAPH_NODE_TYPE_KERNEL)
@@ -420,12 +403,12 @@ CUresult cuGraphKernelNodeSetParams_v2(CUgraphNode hNode, const CUDA_KERNEL_NODE
 {
     struct vgpu_node *node;
     struct vgpu_work work;
-    CUresult result = find_node(hNode, &node);
+    CUresult result = vgpu_node_find(hNode, &node);
     if (result != CUDA_SUCCESS)
         return result;
     if (node->work.type != CU_GRAPH_NODE_TYPE_KERNEL)
         return CUDA_ERROR_INVALID_VALUE;
-    result = kernel_work(nodeParams, &work);
+    result = vgpu_work_of_params(nodeParams, &work);
     if (result != CUDA_SUCCESS)
         return result;
     pthread_mutex_lock(&vgpu_graph_lock);
@@ -438,7 +421,7 @@ CUresult cuGraphKernelNodeSetParams_v2(CUgraphNode hNode, const CUDA_KERNEL_NODE
 CUresult cuGraphClone(CUgraph *phGraphClone, CUgraph originalGraph)
 {
     struct vgpu_graph *graph, *clone;
-    CUresult result = find_graph(originalGraph, &graph);
+    CUresult result = vgpu_graph_find(originalGraph, &graph);
     if (result != CUDA_SUCCESS)
         return result;
     if (!phGraphClone)
@@ -452,7 +435,7 @@ CUresult cuGraphClone(CUgraph *phGraphClone, CUgraph originalGraph)
     for (struct vgpu_node *node = graph->first; node && result == CUDA_SUCCESS; node = node->next) {
         struct vgpu_work work;
         node->index = n;
-        result = copy_work(&node->work, &work);
+        result = vgpu_work_copy(&node->work, &work);
         if (result == CUDA_SUCCESS)
             result = vgpu_graph_add(clone, NULL, 0, &work, &made[n++]);
     }
@@ -476,279 +459,5 @@ CUresult cuGraphClone(CUgraph *phGraphClone, CUgraph originalGraph)
     free(made);
     if (result == CUDA_SUCCESS)
         *phGraphClone = (CUgraph)clone;
-    return result;
-}
-
-/* ---- Executable graphs ---- */
-
-static void free_steps(struct step *steps, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        vgpu_work_free(&steps[i].work);
-        free(steps[i].after);
-    }
-    free(steps);
-}
-
-static void free_exec(struct vgpu_object *object)
-{
-    struct vgpu_exec *exec = (struct vgpu_exec *)object;
-    free_steps(exec->steps, exec->count);
-}
-
-static int by_number(const void *a, const void *b)
-{
-    unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
-    return x < y ? -1 : x > y;
-}
-
-#define NOT_PLACED UINT32_MAX
-
-/* Whether all that a node comes after has its place. */
-static bool is_next(const struct vgpu_node *node)
-{
-    for (unsigned i = 0; i < node->after_count; i++)
-        if (node->after[i]->index == NOT_PLACED)
-            return false;
-    return true;
-}
-
-static CUresult make_step(const struct vgpu_node *node, struct step *step)
-{
-    step->node = node->base.name;
-    step->work.type = CU_GRAPH_NODE_TYPE_EMPTY;
-    step->after = calloc(node->after_count + 1u, sizeof(step->after[0]));
-    if (!step->after)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    for (unsigned i = 0; i < node->after_count; i++)
-        step->after[i] = node->after[i]->index;
-    step->after_count = node->after_count;
-    qsort(step->after, step->after_count, sizeof(step->after[0]), by_number);
-    return copy_work(&node->work, &step->work);
-}
-
-/*
- * Rounds over what is left, in the order of adding: a graph built in order, as nearly all are,
- * takes one. A round that places nothing has met a circle.
- */
-static CUresult make_steps(struct vgpu_graph *graph, struct step **result)
-{
-    struct step *steps = calloc(graph->count + 1u, sizeof(steps[0]));
-    if (!steps)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    for (struct vgpu_node *node = graph->first; node; node = node->next)
-        node->index = NOT_PLACED;
-    CUresult err = CUDA_SUCCESS;
-    unsigned n = 0;
-    while (n < graph->count && err == CUDA_SUCCESS) {
-        unsigned before = n;
-        for (struct vgpu_node *node = graph->first; node && err == CUDA_SUCCESS;
-             node = node->next) {
-            if (node->index != NOT_PLACED || !is_next(node))
-                continue;
-            err = make_step(node, &steps[n]);
-            node->index = n++; /* also of a step that failed: it is freed with the others */
-        }
-        if (n == before && err == CUDA_SUCCESS)
-            err = CUDA_ERROR_INVALID_VALUE;
-    }
-    if (err != CUDA_SUCCESS) {
-        free_steps(steps, n);
-        return err;
-    }
-    *result = steps;
-    return CUDA_SUCCESS;
-}
-
-#define INSTANTIATE_DEVICE_LAUNCH 4u
-#define INSTANTIATE_FLAGS         15u
-
-CUresult cuGraphInstantiateWithFlags(CUgraphExec *phGraphExec, CUgraph hGraph,
-                                     unsigned long long flags)
-{
-    struct vgpu_graph *graph;
-    struct step *steps = NULL;
-    CUresult result = find_graph(hGraph, &graph);
-    if (result != CUDA_SUCCESS)
-        return result;
-    if (!phGraphExec || (flags & ~(unsigned long long)INSTANTIATE_FLAGS))
-        return CUDA_ERROR_INVALID_VALUE;
-    if (flags & INSTANTIATE_DEVICE_LAUNCH)
-        return vgpu_cuda_not_supported("a graph that the device launches");
-    struct vgpu_exec *exec = vgpu_object_new(VGPU_KIND_GRAPH_EXEC, NULL);
-    if (!exec)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    pthread_mutex_lock(&vgpu_graph_lock);
-    result = make_steps(graph, &steps);
-    exec->steps = steps;
-    exec->count = steps ? graph->count : 0;
-    exec->base.finish = free_exec;
-    pthread_mutex_unlock(&vgpu_graph_lock);
-    if (result != CUDA_SUCCESS) {
-        vgpu_object_free(&exec->base);
-        return result;
-    }
-    *phGraphExec = (CUgraphExec)exec;
-    return CUDA_SUCCESS;
-}
-
-static CUresult find_exec(CUgraphExec handle, struct vgpu_exec **exec)
-{
-    struct vgpu_thread *thread;
-    CUresult result = vgpu_cuda_enter_process(&thread);
-    if (result != CUDA_SUCCESS)
-        return result;
-    *exec = vgpu_object_find(handle, VGPU_KIND_GRAPH_EXEC);
-    return *exec ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
-}
-
-CUresult cuGraphExecDestroy(CUgraphExec hGraphExec)
-{
-    struct vgpu_exec *exec;
-    CUresult result = find_exec(hGraphExec, &exec);
-    if (result == CUDA_SUCCESS)
-        vgpu_object_free(&exec->base);
-    return result;
-}
-
-/* What a step needs may have gone since the graph was made. */
-static bool is_alive(const struct vgpu_work *work)
-{
-    const struct vgpu_place *places[] = {&work->copy.to, &work->copy.from};
-    if (work->type == CU_GRAPH_NODE_TYPE_KERNEL) {
-        const struct vgpu_function_object *function =
-            vgpu_object_find(work->launch.function, VGPU_KIND_FUNCTION);
-        return function && function->base.name == work->function_name;
-    }
-    for (int i = 0; work->type == CU_GRAPH_NODE_TYPE_MEMCPY && i < 2; i++)
-        if (places[i]->type == VGPU_PLACE_ARRAY &&
-            !vgpu_object_find(places[i]->array, VGPU_KIND_ARRAY))
-            return false;
-    return true;
-}
-
-static CUresult run_step(struct vgpu_stream *stream, const struct vgpu_work *work)
-{
-    CUresult result;
-    if (!is_alive(work))
-        return CUDA_ERROR_INVALID_HANDLE;
-    switch ((int)work->type) {
-    case CU_GRAPH_NODE_TYPE_KERNEL:
-        if (work->launch.function->base.context != stream->base.context)
-            return CUDA_ERROR_INVALID_HANDLE;
-        if (vgpu_capture_launch(stream, &work->launch, &result))
-            return result;
-        return vgpu_launch_send(stream, &work->launch);
-    case CU_GRAPH_NODE_TYPE_MEMCPY:
-        return vgpu_copy_run(stream, &work->copy, true);
-    case CU_GRAPH_NODE_TYPE_MEMSET:
-        return vgpu_set_run(stream, &work->set);
-    case CU_GRAPH_NODE_TYPE_HOST:
-        if (vgpu_capture_host(stream, work->host.fn, work->host.userData, &result))
-            return result;
-        return vgpu_order_callback(stream, work->host.fn, NULL, NULL, work->host.userData);
-    default:
-        return CUDA_SUCCESS;
-    }
-}
-
-CUresult cuGraphLaunch(CUgraphExec hGraphExec, CUstream hStream)
-{
-    struct vgpu_exec *exec;
-    struct vgpu_stream *stream;
-    CUresult result = find_exec(hGraphExec, &exec);
-    if (result == CUDA_SUCCESS)
-        result = vgpu_stream_find(hStream, &stream);
-    for (unsigned i = 0; result == CUDA_SUCCESS && i < exec->count; i++)
-        result = run_step(stream, &exec->steps[i].work);
-    return result;
-}
-
-/* There is nothing to upload; the handles have to be good all the same. */
-CUresult cuGraphUpload(CUgraphExec hGraphExec, CUstream hStream)
-{
-    struct vgpu_exec *exec;
-    struct vgpu_stream *stream;
-    CUresult result = find_exec(hGraphExec, &exec);
-    return result == CUDA_SUCCESS ? vgpu_stream_find(hStream, &stream) : result;
-}
-
-CUresult cuGraphExecKernelNodeSetParams_v2(CUgraphExec hGraphExec, CUgraphNode hNode,
-                                           const CUDA_KERNEL_NODE_PARAMS *nodeParams)
-{
-    struct vgpu_exec *exec;
-    struct vgpu_node *node;
-    struct vgpu_work work;
-    CUresult result = find_exec(hGraphExec, &exec);
-    if (result == CUDA_SUCCESS)
-        result = find_node(hNode, &node);
-    if (result != CUDA_SUCCESS)
-        return result;
-    for (unsigned i = 0; i < exec->count; i++) {
-        struct step *step = &exec->steps[i];
-        if (step->node != node->base.name || step->work.type != CU_GRAPH_NODE_TYPE_KERNEL)
-            continue;
-        result = kernel_work(nodeParams, &work);
-        if (result != CUDA_SUCCESS)
-            return result;
-        vgpu_work_free(&step->work);
-        step->work = work;
-        return CUDA_SUCCESS;
-    }
-    return CUDA_ERROR_INVALID_VALUE;
-}
-
-static CUgraphExecUpdateResult compare(const struct vgpu_exec *exec, const struct step *steps,
-                                       unsigned count, unsigned *where)
-{
-    if (exec->count != count)
-        return CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED;
-    for (unsigned i = 0; i < count; i++) {
-        const struct step *old = &exec->steps[i], *new = &steps[i];
-        *where = i;
-        if (old->work.type != new->work.type)
-            return CU_GRAPH_EXEC_UPDATE_ERROR_NODE_TYPE_CHANGED;
-        if (old->after_count != new->after_count ||
-            memcmp(old->after, new->after, old->after_count * sizeof(old->after[0])) != 0)
-            return CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED;
-    }
-    return CU_GRAPH_EXEC_UPDATE_SUCCESS;
-}
-
-CUresult cuGraphExecUpdate_v2(CUgraphExec hGraphExec, CUgraph hGraph,
-                              CUgraphExecUpdateResultInfo *resultInfo)
-{
-    struct vgpu_exec *exec;
-    struct vgpu_graph *graph;
-    struct step *steps;
-    unsigned where = 0;
-    CUresult result = find_exec(hGraphExec, &exec);
-    if (result == CUDA_SUCCESS)
-        result = find_graph(hGraph, &graph);
-    if (result != CUDA_SUCCESS)
-        return result;
-    if (!resultInfo)
-        return CUDA_ERROR_INVALID_VALUE;
-    *resultInfo = (CUgraphExecUpdateResultInfo){.result = CU_GRAPH_EXEC_UPDATE_SUCCESS};
-    pthread_mutex_lock(&vgpu_graph_lock);
-    result = make_steps(graph, &steps);
-    if (result == CUDA_SUCCESS) {
-        resultInfo->result = compare(exec, steps, graph->count, &where);
-        if (resultInfo->result == CU_GRAPH_EXEC_UPDATE_SUCCESS) {
-            /* The steps keep the names of the nodes that the executable was made of. */
-            for (unsigned i = 0; i < exec->count; i++)
-                steps[i].node = exec->steps[i].node;
-            struct step *old = exec->steps;
-            exec->steps = steps;
-            free_steps(old, exec->count);
-        } else {
-            for (const struct vgpu_node *node = graph->first; node; node = node->next)
-                if (node->index == where && exec->count == graph->count)
-                    resultInfo->errorNode = (CUgraphNode)(node);
-            free_steps(steps, graph->count);
-            result = CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE;
-        }
-    }
-    pthread_mutex_unlock(&vgpu_graph_lock);
     return result;
 }

@@ -49,6 +49,14 @@ CUresult vgpu_graph_add(struct vgpu_graph *graph, struct vgpu_node *const *after
 
 /* A work of a kernel, with the launch's arguments copied. */
 CUresult vgpu_work_of_launch(const struct vgpu_kernel_launch *launch, struct vgpu_work *work);
+/* The same from a kernel node's parameters, checked as a launch would be. Without the lock. */
+CUresult vgpu_work_of_params(const CUDA_KERNEL_NODE_PARAMS *params, struct vgpu_work *work);
+/* A copy with arguments of its own; fails when its function is gone. */
+CUresult vgpu_work_copy(const struct vgpu_work *from, struct vgpu_work *to);
 void vgpu_work_free(struct vgpu_work *work);
+
+/* What a handle of the program leads to. Without the lock. */
+CUresult vgpu_graph_find(CUgraph handle, struct vgpu_graph **graph);
+CUresult vgpu_node_find(CUgraphNode handle, struct vgpu_node **node);
 
 #endif

@@ -292,7 +292,7 @@ CUresult vgpu_order_callback(struct vgpu_stream *stream, CUhostFn host, CUstream
 CUresult vgpu_order_later(struct vgpu_stream *stream,
                           CUresult (*run)(struct vgpu_stream *stream, void *data), void *data);
 
-/* ---- Functions (module.c, library.c, launch.c) ---- */
+/* ---- Functions (image.c, module.c, function.c, library.c, launch.c) ---- */
 
 /* The function a CUfunction, or a CUkernel in its place, means in the current context. */
 CUresult vgpu_function_find(CUfunction handle, struct vgpu_function_object **function);
@@ -302,6 +302,7 @@ CUresult vgpu_kernel_function(void *kernel, struct vgpu_context *context,
 CUresult vgpu_module_load_image(struct vgpu_context *context, const void *image, size_t limit,
                                 unsigned option_count, CUjit_option *options, void **option_values,
                                 struct vgpu_module **module);
+CUresult vgpu_module_find(CUmodule handle, struct vgpu_module **module);
 CUresult vgpu_module_unload_object(struct vgpu_module *module);
 CUresult vgpu_module_function_of(struct vgpu_module *module, const char *name,
                                  struct vgpu_function_object **function);

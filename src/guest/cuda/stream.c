@@ -398,9 +398,8 @@ CUresult cuEventElapsedTime(float *pMilliseconds, CUevent hStart, CUevent hEnd)
         result = find_event(hEnd, &end);
     if (result != CUDA_SUCCESS)
         return result;
-    if (!pMilliseconds)
-        return CUDA_ERROR_INVALID_VALUE;
-    if (!start->recorded || !end->recorded || start->base.context != end->base.context ||
+    if (!pMilliseconds || !start->recorded || !end->recorded ||
+        start->base.context != end->base.context ||
         ((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING))
         return CUDA_ERROR_INVALID_HANDLE;
     /* An answer of 600 would mean "ask again" to us, so whether both are done is asked first. */

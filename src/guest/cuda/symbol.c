@@ -5,6 +5,17 @@
  */
 #include "guest/cuda/internal.h"
 
+/* Whether `a` is to be preferred: the newer version; of one version the per-thread form; of two
+ * names for the same the one with the version in it, which leads there without a detour. */
+static bool is_better(const struct vgpu_cuda_symbol *a, const struct vgpu_cuda_symbol *b)
+{
+    if (a->call_since != b->call_since)
+        return a->call_since > b->call_since;
+    if (a->thread_stream != b->thread_stream)
+        return a->thread_stream;
+    return strlen(a->name) > strlen(b->name);
+}
+
 /* The best symbol for a name; *known: the name is one, of whatever version. */
 static const struct vgpu_cuda_symbol *find_symbol(const char *name, int version, bool thread_stream,
                                                   bool *known)
@@ -16,12 +27,8 @@ static const struct vgpu_cuda_symbol *find_symbol(const char *name, int version,
         if (strcmp(symbol->base, name) != 0)
             continue;
         *known = true;
-        if (symbol->since > version || (symbol->thread_stream && !thread_stream))
-            continue;
-        /* A per-thread form beats the other of its version, not a newer one. */
-        if (!best || symbol->call_since > best->call_since ||
-            (symbol->call_since == best->call_since && symbol->thread_stream &&
-             !best->thread_stream))
+        if (symbol->since <= version && (!symbol->thread_stream || thread_stream) &&
+            (!best || is_better(symbol, best)))
             best = symbol;
     }
     return best;

@@ -91,7 +91,9 @@ struct insn {
  * A group of instructions that differ in type and modifiers. `text` is the opcode with %t %u types,
  * %m rounding, %z .ftz, %s .sat, %c comparison, %b boolean, %v variant. `operands` has a letter
  * for the result and each source: t and u the types, w twice as wide as t, r 32 bits, h 16 bits,
- * p predicate, i a number below 256.
+ * p predicate, f single precision, > and < the types in registers that may be wider, i and j
+ * numbers below 256 and 32, b the predicate of a boolean, m the member mask, | and & a predicate as
+ * second result that may or must be there.
  */
 struct family {
     const char *text;
@@ -102,13 +104,15 @@ struct family {
     /* Instead of eval: all lanes at once; never guarded. */
     void (*across)(const struct insn *in, struct lane *lanes);
     bool any_nan; /* the manual does not say which NaN: made one after it */
-    bool half;    /* only where the backend has half-precision arithmetic */
+    bool whole;   /* takes an .f16x2 as one */
+    bool later;   /* came with half-precision arithmetic: only where the backend has that */
     /* Chooses what the table cannot say (comparison, conversion); NULL: nothing. */
     void (*choose)(struct insn *in, uint32_t random);
 };
 
-extern const struct family diff_integer[], diff_bits[], diff_float[], diff_warp[];
-extern const size_t diff_integer_count, diff_bits_count, diff_float_count, diff_warp_count;
+extern const struct family diff_integer[], diff_bits[], diff_float[], diff_half[], diff_warp[];
+extern const size_t diff_integer_count, diff_bits_count, diff_float_count, diff_half_count,
+    diff_warp_count;
 
 uint64_t diff_mask(unsigned bits);
 __int128 diff_value(uint64_t bits, enum type t); /* as a number */
@@ -128,10 +132,25 @@ struct program {
     unsigned count;
     uint64_t input[DIFF_LANES][KINDS][DIFF_REGS];
 };
-void diff_generate(struct program *p, struct choices *c, bool half);
+void diff_generate(struct program *p, struct choices *c, bool later);
 /* Into `text`, with PTX's header; answers the length. */
 size_t diff_print(const struct program *p, char *text, size_t size);
 void diff_evaluate(const struct program *p, struct lane lanes[DIFF_LANES]);
+
+/* One lane's arithmetic, shared by the files of floating point. */
+uint64_t diff_flush(const struct insn *in, enum type t, uint64_t bits);
+bool diff_compare(const struct insn *in, const uint64_t *s);
+bool diff_combine(const struct insn *in, bool r, uint64_t c);
+uint64_t diff_add(const struct insn *in, const uint64_t *s, struct lane *l);
+uint64_t diff_sub(const struct insn *in, const uint64_t *s, struct lane *l);
+uint64_t diff_mul(const struct insn *in, const uint64_t *s, struct lane *l);
+uint64_t diff_fma(const struct insn *in, const uint64_t *s, struct lane *l);
+uint64_t diff_abs(const struct insn *in, const uint64_t *s, struct lane *l);
+uint64_t diff_neg(const struct insn *in, const uint64_t *s, struct lane *l);
+void diff_choose_flush(struct insn *in, uint32_t random);
+void diff_choose_rounded(struct insn *in, uint32_t random);
+void diff_choose_free(struct insn *in, uint32_t random);
+void diff_choose_compare(struct insn *in, uint32_t random);
 
 /* Compares one program on sessions of every instruction set level. */
 struct diff;

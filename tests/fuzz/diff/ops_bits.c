@@ -168,7 +168,6 @@ EVAL(unpack_2)
     return s[0];
 }
 
-/* clang-format off */
 const struct family diff_bits[] = {
     {.text = "and.%t", .types = T_BITS | T(PRED), .operands = "ttt", .eval = bit_and},
     {.text = "or.%t", .types = T_BITS | T(PRED), .operands = "ttt", .eval = bit_or},
@@ -179,23 +178,35 @@ const struct family diff_bits[] = {
     {.text = "lop3.%t", .types = T(B32), .operands = "tttti", .eval = lop3},
     {.text = "shl.%t", .types = T_BITS, .operands = "ttr", .eval = shl},
     {.text = "shr.%t", .types = T_BITS | T_INT, .operands = "ttr", .eval = shr},
-    {.text = "shf%v.%t", .types = T(B32), .operands = "tttr", .eval = shf,
+    {.text = "shf%v.%t",
+     .types = T(B32),
+     .operands = "tttr",
+     .eval = shf,
      .variants = {".l.wrap", ".l.clamp", ".r.wrap", ".r.clamp"}},
     {.text = "bfe.%t", .types = T_INT32, .operands = "ttrr", .eval = bfe},
     {.text = "bfi.%t", .types = T(B32) | T(B64), .operands = "tttrr", .eval = bfi},
-    {.text = "bfind%v.%t", .types = T_INT32, .operands = "rt", .eval = bfind, .variants = {"", ".shiftamt"}},
+    {.text = "bfind%v.%t",
+     .types = T_INT32,
+     .operands = "rt",
+     .eval = bfind,
+     .variants = {"", ".shiftamt"}},
     {.text = "brev.%t", .types = T(B32) | T(B64), .operands = "tt", .eval = brev},
     {.text = "popc.%t", .types = T(B32) | T(B64), .operands = "rt", .eval = popc},
     {.text = "clz.%t", .types = T(B32) | T(B64), .operands = "rt", .eval = clz},
-    {.text = "prmt.b32%v", .types = T(B32), .operands = "tttr", .eval = prmt,
+    {.text = "prmt.b32%v",
+     .types = T(B32),
+     .operands = "tttr",
+     .eval = prmt,
      .variants = {"", ".f4e", ".b4e", ".rc8", ".ecl", ".ecr", ".rc16"}},
     {.text = "selp.%t", .types = T_BITS | T_INT | T_FLOAT, .operands = "tttp", .eval = selp},
-    {.text = "slct.%t.s32", .types = T_BITS | T_INT | T_FLOAT, .operands = "tttr", .eval = slct_s32},
+    {.text = "slct.%t.s32",
+     .types = T_BITS | T_INT | T_FLOAT,
+     .operands = "tttr",
+     .eval = slct_s32},
     {.text = "mov.b32 {2", .types = T(B32), .operands = "thh", .eval = pack_2},
     {.text = "mov.b64 {2", .types = T(B64), .operands = "trr", .eval = pack_2},
     {.text = "mov.b64 {4", .types = T(B64), .operands = "thhhh", .eval = pack_4},
     {.text = "mov.b32 }2", .types = T(B32), .operands = "ht", .eval = unpack_2},
     {.text = "mov.b64 }2", .types = T(B64), .operands = "rt", .eval = unpack_2},
 };
-/* clang-format on */
 const size_t diff_bits_count = sizeof(diff_bits) / sizeof(diff_bits[0]);

@@ -2,10 +2,11 @@
 /* Floating point, comparison and conversion (PTX ISA 9.7.3 to 9.7.6, cvt in 9.7.9). */
 #include "diff.h"
 
-#define EVAL(name) static uint64_t name(const struct insn *in, const uint64_t *s, struct lane *l)
+#define PUBLIC(name) uint64_t name(const struct insn *in, const uint64_t *s, struct lane *l)
+#define EVAL(name)   static uint64_t name(const struct insn *in, const uint64_t *s, struct lane *l)
 
 /* Subnormals to zero of their sign, where .ftz is and applies: single and half precision. */
-static uint64_t flush(const struct insn *in, enum type t, uint64_t bits)
+uint64_t diff_flush(const struct insn *in, enum type t, uint64_t bits)
 {
     const struct soft_format *f = diff_format(t);
     struct soft x = soft_unpack(f, bits);
@@ -15,13 +16,14 @@ static uint64_t flush(const struct insn *in, enum type t, uint64_t bits)
 
 static struct soft operand(const struct insn *in, uint64_t bits)
 {
-    return soft_unpack(diff_format(in->t), flush(in, in->t, bits));
+    return soft_unpack(diff_format(in->t), diff_flush(in, in->t, bits));
 }
 
 static uint64_t finish(const struct insn *in, enum type t, struct soft x)
 {
     const struct soft_format *f = diff_format(t);
-    uint64_t r = flush(in, t, soft_pack(f, x, in->mode < 0 ? SOFT_RN : (enum soft_mode)in->mode));
+    uint64_t r =
+        diff_flush(in, t, soft_pack(f, x, in->mode < 0 ? SOFT_RN : (enum soft_mode)in->mode));
     if (in->sat) { /* to [0, 1], a NaN to 0 */
         struct soft one = soft_from_integer(1), v = soft_unpack(f, r);
         if (v.kind == SOFT_NAN || v.kind == SOFT_ZERO || v.negative)
@@ -37,20 +39,20 @@ static enum soft_mode sum_mode(const struct insn *in)
     return in->mode < 0 ? SOFT_RN : (enum soft_mode)in->mode;
 }
 
-EVAL(fadd)
+PUBLIC(diff_add)
 {
     return finish(in, in->t, soft_add(operand(in, s[0]), operand(in, s[1]), sum_mode(in)));
 }
-EVAL(fsub)
+PUBLIC(diff_sub)
 {
     struct soft b = soft_negate(operand(in, s[1]));
     return finish(in, in->t, soft_add(operand(in, s[0]), b, sum_mode(in)));
 }
-EVAL(fmul)
+PUBLIC(diff_mul)
 {
     return finish(in, in->t, soft_mul(operand(in, s[0]), operand(in, s[1])));
 }
-EVAL(ffma)
+PUBLIC(diff_fma)
 {
     struct soft p = soft_mul(operand(in, s[0]), operand(in, s[1]));
     return finish(in, in->t, soft_add(p, operand(in, s[2]), sum_mode(in)));
@@ -91,13 +93,13 @@ static uint64_t sign_bit(enum type t)
 {
     return (uint64_t)1 << (type_bits(t) - 1);
 }
-EVAL(magnitude)
+PUBLIC(diff_abs)
 {
-    return flush(in, in->t, s[0]) & ~sign_bit(in->t);
+    return diff_flush(in, in->t, s[0]) & ~sign_bit(in->t);
 }
-EVAL(opposite)
+PUBLIC(diff_neg)
 {
-    return flush(in, in->t, s[0]) ^ sign_bit(in->t);
+    return diff_flush(in, in->t, s[0]) ^ sign_bit(in->t);
 }
 EVAL(copysign_)
 {
@@ -122,7 +124,7 @@ EVAL(testp)
 
 enum comparison { EQ, NE, LT, LE, GT, GE, LO, LS, HI, HS, EQU, NEU, LTU, LEU, GTU, GEU, NUM, NAN_ };
 
-static bool compare(const struct insn *in, const uint64_t *s)
+bool diff_compare(const struct insn *in, const uint64_t *s)
 {
     int order;
     bool unordered = false;
@@ -169,24 +171,24 @@ static bool compare(const struct insn *in, const uint64_t *s)
         return unordered;
     }
 }
-static bool combine(const struct insn *in, bool r, uint64_t c)
+bool diff_combine(const struct insn *in, bool r, uint64_t c)
 {
     return in->logic == 0 ? r : in->logic == 1 ? r && c : in->logic == 2 ? r || c : r != (c != 0);
 }
 EVAL(setp)
 {
-    bool r = compare(in, s);
-    l->second = combine(in, !r, s[2]);
-    return combine(in, r, s[2]);
+    bool r = diff_compare(in, s);
+    l->second = diff_combine(in, !r, s[2]);
+    return diff_combine(in, r, s[2]);
 }
 EVAL(set) /* u: the type of the result */
 {
-    bool r = combine(in, compare(in, s), s[2]);
+    bool r = diff_combine(in, diff_compare(in, s), s[2]);
     return !r ? 0 : in->t2 == F32 ? 0x3f800000 : UINT32_MAX;
 }
 EVAL(slct_f32)
 {
-    struct soft c = soft_unpack(&soft_f32, flush(in, F32, s[2]));
+    struct soft c = soft_unpack(&soft_f32, diff_flush(in, F32, s[2]));
     return c.kind == SOFT_ZERO || (c.kind != SOFT_NAN && !c.negative) ? s[0] : s[1];
 }
 
@@ -216,7 +218,7 @@ EVAL(cvt)
             v = highest(in->t);
         return (uint64_t)diff_value((uint64_t)v & diff_mask(type_bits(in->t)), in->t);
     }
-    uint64_t source = in->t2 == F32 ? flush(in, F32, raw) : raw;
+    uint64_t source = in->t2 == F32 ? diff_flush(in, F32, raw) : raw;
     struct soft x = soft_unpack(diff_format(in->t2), source);
     if (in->integral)
         x = soft_to_integral(x, (enum soft_mode)in->mode);
@@ -229,38 +231,38 @@ EVAL(cvt)
     return (uint64_t)soft_to_integer(x, lowest(in->t), highest(in->t));
 }
 
-static void choose_flush(struct insn *in, uint32_t random)
+void diff_choose_flush(struct insn *in, uint32_t random)
 {
     in->ftz = in->t != F64 && random % 4 == 0;
 }
-static void choose_rounded(struct insn *in, uint32_t random)
+void diff_choose_rounded(struct insn *in, uint32_t random)
 {
     in->ftz = in->t != F64 && random % 4 == 0;
     in->sat = in->t != F64 && random / 4 % 8 == 0;
     in->mode = random / 32 % 2 || in->t == F16 || in->t == F16X2 ? SOFT_RN : (int)(random / 64 % 4);
 }
 /* Where the rounding may be left out. */
-static void choose_free(struct insn *in, uint32_t random)
+void diff_choose_free(struct insn *in, uint32_t random)
 {
-    choose_rounded(in, random);
+    diff_choose_rounded(in, random);
     if (random / 256 % 2)
         in->mode = MODE_NONE;
 }
 /* div, rcp, sqrt have no .sat */
 static void choose_root(struct insn *in, uint32_t random)
 {
-    choose_rounded(in, random);
+    diff_choose_rounded(in, random);
     in->sat = false;
 }
-static void choose_compare(struct insn *in, uint32_t random)
+void diff_choose_compare(struct insn *in, uint32_t random)
 {
     static const uint8_t for_float[] = {EQ,  NE,  LT,  LE,  GT,  GE,  EQU,
                                         NEU, LTU, LEU, GTU, GEU, NUM, NAN_};
     static const uint8_t for_unsigned[] = {EQ, NE, LT, LE, GT, GE, LO, LS, HI, HS};
     uint32_t pick = random / 16;
-    in->ftz = in->t == F32 && random % 4 == 0;
+    in->ftz = (in->t == F16X2 || (type_float(in->t) && in->t != F64)) && random % 4 == 0;
     in->logic = random / 4 % 4;
-    if (type_float(in->t))
+    if (type_float(in->t) || in->t == F16X2)
         in->cmp = for_float[pick % 14];
     else if (in->t == B16 || in->t == B32 || in->t == B64)
         in->cmp = pick % 2;
@@ -293,39 +295,108 @@ static void choose_cvt(struct insn *in, uint32_t random)
     }
 }
 
-#define T_HALF (T(F16) | T(F16X2))
-#define T_ANY  (T(U8) | T(S8) | T_INT | T(F16) | T_FLOAT)
-/* clang-format off */
+#define T_ANY (T(U8) | T(S8) | T_INT | T(F16) | T_FLOAT)
 const struct family diff_float[] = {
-    {.text = "add%m%z%s.%t", .types = T_FLOAT, .operands = "ttt", .eval = fadd, .choose = choose_free, .any_nan = true},
-    {.text = "sub%m%z%s.%t", .types = T_FLOAT, .operands = "ttt", .eval = fsub, .choose = choose_free, .any_nan = true},
-    {.text = "mul%m%z%s.%t", .types = T_FLOAT, .operands = "ttt", .eval = fmul, .choose = choose_free, .any_nan = true},
-    {.text = "fma%m%z%s.%t", .types = T_FLOAT, .operands = "tttt", .eval = ffma, .choose = choose_rounded,
+    {.text = "add%m%z%s.%t",
+     .types = T_FLOAT,
+     .operands = "ttt",
+     .eval = diff_add,
+     .choose = diff_choose_free,
      .any_nan = true},
-    {.text = "mad%m%z%s.%t", .types = T_FLOAT, .operands = "tttt", .eval = ffma, .choose = choose_rounded,
+    {.text = "sub%m%z%s.%t",
+     .types = T_FLOAT,
+     .operands = "ttt",
+     .eval = diff_sub,
+     .choose = diff_choose_free,
      .any_nan = true},
-    {.text = "div%m%z.%t", .types = T_FLOAT, .operands = "ttt", .eval = fdiv, .choose = choose_root, .any_nan = true},
-    {.text = "rcp%m%z.%t", .types = T_FLOAT, .operands = "tt", .eval = frcp, .choose = choose_root, .any_nan = true},
-    {.text = "sqrt%m%z.%t", .types = T_FLOAT, .operands = "tt", .eval = fsqrt, .choose = choose_root, .any_nan = true},
-    {.text = "min%z.%t", .types = T_FLOAT, .operands = "ttt", .eval = lesser, .choose = choose_flush, .any_nan = true},
-    {.text = "max%z.%t", .types = T_FLOAT, .operands = "ttt", .eval = greater, .choose = choose_flush, .any_nan = true},
-    {.text = "abs%z.%t", .types = T_FLOAT, .operands = "tt", .eval = magnitude, .choose = choose_flush, .any_nan = true},
-    {.text = "neg%z.%t", .types = T_FLOAT, .operands = "tt", .eval = opposite, .choose = choose_flush, .any_nan = true},
+    {.text = "mul%m%z%s.%t",
+     .types = T_FLOAT,
+     .operands = "ttt",
+     .eval = diff_mul,
+     .choose = diff_choose_free,
+     .any_nan = true},
+    {.text = "fma%m%z%s.%t",
+     .types = T_FLOAT,
+     .operands = "tttt",
+     .eval = diff_fma,
+     .choose = diff_choose_rounded,
+     .any_nan = true},
+    {.text = "mad%m%z%s.%t",
+     .types = T_FLOAT,
+     .operands = "tttt",
+     .eval = diff_fma,
+     .choose = diff_choose_rounded,
+     .any_nan = true},
+    {.text = "div%m%z.%t",
+     .types = T_FLOAT,
+     .operands = "ttt",
+     .eval = fdiv,
+     .choose = choose_root,
+     .any_nan = true},
+    {.text = "rcp%m%z.%t",
+     .types = T_FLOAT,
+     .operands = "tt",
+     .eval = frcp,
+     .choose = choose_root,
+     .any_nan = true},
+    {.text = "sqrt%m%z.%t",
+     .types = T_FLOAT,
+     .operands = "tt",
+     .eval = fsqrt,
+     .choose = choose_root,
+     .any_nan = true},
+    {.text = "min%z.%t",
+     .types = T_FLOAT,
+     .operands = "ttt",
+     .eval = lesser,
+     .choose = diff_choose_flush,
+     .any_nan = true},
+    {.text = "max%z.%t",
+     .types = T_FLOAT,
+     .operands = "ttt",
+     .eval = greater,
+     .choose = diff_choose_flush,
+     .any_nan = true},
+    {.text = "abs%z.%t",
+     .types = T_FLOAT,
+     .operands = "tt",
+     .eval = diff_abs,
+     .choose = diff_choose_flush,
+     .any_nan = true},
+    {.text = "neg%z.%t",
+     .types = T_FLOAT,
+     .operands = "tt",
+     .eval = diff_neg,
+     .choose = diff_choose_flush,
+     .any_nan = true},
     {.text = "copysign.%t", .types = T_FLOAT, .operands = "ttt", .eval = copysign_},
-    {.text = "testp%v.%t", .types = T_FLOAT, .operands = "pt", .eval = testp,
+    {.text = "testp%v.%t",
+     .types = T_FLOAT,
+     .operands = "pt",
+     .eval = testp,
      .variants = {".finite", ".infinite", ".number", ".notanumber", ".normal", ".subnormal"}},
-    {.text = "setp%c%b%z.%t", .types = T_INT | T_BITS | T_FLOAT, .operands = "p|ttb", .eval = setp,
-     .choose = choose_compare},
-    {.text = "set%c%b%z.%u.%t", .types = T_INT | T_BITS | T_FLOAT, .types2 = T(U32) | T(S32) | T(F32),
-     .operands = "uttb", .eval = set, .choose = choose_compare},
-    {.text = "slct%z.%t.f32", .types = T_BITS | T_INT | T_FLOAT, .operands = "tttf", .eval = slct_f32,
+    {.text = "setp%c%b%z.%t",
+     .types = T_INT | T_BITS | T_FLOAT,
+     .operands = "p|ttb",
+     .eval = setp,
+     .choose = diff_choose_compare},
+    {.text = "set%c%b%z.%u.%t",
+     .types = T_INT | T_BITS | T_FLOAT,
+     .types2 = T(U32) | T(S32) | T(F32),
+     .operands = "uttb",
+     .eval = set,
+     .choose = diff_choose_compare},
+    {.text = "slct%z.%t.f32",
+     .types = T_BITS | T_INT | T_FLOAT,
+     .operands = "tttf",
+     .eval = slct_f32,
      .choose = choose_slct},
-    {.text = "cvt%m%z%s.%t.%u", .types = T_ANY, .types2 = T_ANY, .operands = "><", .eval = cvt, .choose = choose_cvt,
+    {.text = "cvt%m%z%s.%t.%u",
+     .types = T_ANY,
+     .types2 = T_ANY,
+     .operands = "><",
+     .eval = cvt,
+     .choose = choose_cvt,
      .any_nan = true},
-    {.text = "add%m%z%s.%t", .types = T_HALF, .operands = "ttt", .eval = fadd, .choose = choose_free, .half = true},
-    {.text = "sub%m%z%s.%t", .types = T_HALF, .operands = "ttt", .eval = fsub, .choose = choose_free, .half = true},
-    {.text = "mul%m%z%s.%t", .types = T_HALF, .operands = "ttt", .eval = fmul, .choose = choose_free, .half = true},
-    {.text = "fma%m%z%s.%t", .types = T_HALF, .operands = "tttt", .eval = ffma, .choose = choose_rounded, .half = true},
 };
-/* clang-format on */
 const size_t diff_float_count = sizeof(diff_float) / sizeof(diff_float[0]);

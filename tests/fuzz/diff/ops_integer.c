@@ -174,7 +174,6 @@ EVAL(dp2a) /* variants: lo, hi */
 #define T_WIDENS (T(U16) | T(S16) | T(U32) | T(S32))
 #define T_24     (T(U32) | T(S32))
 #define T_SIGNED (T(S16) | T(S32) | T(S64))
-/* clang-format off */
 const struct family diff_integer[] = {
     {.text = "add.%t", .types = T_INT, .operands = "ttt", .eval = add},
     {.text = "sub.%t", .types = T_INT, .operands = "ttt", .eval = sub},
@@ -203,12 +202,27 @@ const struct family diff_integer[] = {
     {.text = "sub.cc.%t", .types = T_INT32, .operands = "ttt", .eval = sub_cc},
     {.text = "subc.%t", .types = T_INT32, .operands = "ttt", .eval = subc},
     {.text = "subc.cc.%t", .types = T_INT32, .operands = "ttt", .eval = subc_cc},
-    {.text = "mad%v.cc.%t", .types = T_INT32, .operands = "tttt", .eval = mad_cc, .variants = {".lo", ".hi"}},
-    {.text = "madc%v.%t", .types = T_INT32, .operands = "tttt", .eval = madc, .variants = {".lo", ".hi"}},
-    {.text = "madc%v.cc.%t", .types = T_INT32, .operands = "tttt", .eval = madc_cc, .variants = {".lo", ".hi"}},
+    {.text = "mad%v.cc.%t",
+     .types = T_INT32,
+     .operands = "tttt",
+     .eval = mad_cc,
+     .variants = {".lo", ".hi"}},
+    {.text = "madc%v.%t",
+     .types = T_INT32,
+     .operands = "tttt",
+     .eval = madc,
+     .variants = {".lo", ".hi"}},
+    {.text = "madc%v.cc.%t",
+     .types = T_INT32,
+     .operands = "tttt",
+     .eval = madc_cc,
+     .variants = {".lo", ".hi"}},
     {.text = "dp4a.%t.%u", .types = T_24, .types2 = T_24, .operands = "rttr", .eval = dp4a},
-    {.text = "dp2a%v.%t.%u", .types = T_24, .types2 = T_24, .operands = "rttr", .eval = dp2a,
+    {.text = "dp2a%v.%t.%u",
+     .types = T_24,
+     .types2 = T_24,
+     .operands = "rttr",
+     .eval = dp2a,
      .variants = {".lo", ".hi"}},
 };
-/* clang-format on */
 const size_t diff_integer_count = sizeof(diff_integer) / sizeof(diff_integer[0]);

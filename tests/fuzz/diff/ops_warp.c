@@ -84,16 +84,23 @@ static void activemask(const struct insn *in, struct lane *lanes)
 }
 
 /* "|": a predicate as second result may be there; "m": the member mask. */
-/* clang-format off */
 const struct family diff_warp[] = {
-    {.text = "shfl.sync%v.b32", .types = T(B32), .operands = "t|trrm", .across = shfl,
+    {.text = "shfl.sync%v.b32",
+     .types = T(B32),
+     .operands = "t|trrm",
+     .across = shfl,
      .variants = {".up", ".down", ".bfly", ".idx"}},
-    {.text = "vote.sync%v.pred", .types = T(PRED), .operands = "ppm", .across = vote,
+    {.text = "vote.sync%v.pred",
+     .types = T(PRED),
+     .operands = "ppm",
+     .across = vote,
      .variants = {".all", ".any", ".uni"}},
     {.text = "vote.sync.ballot.b32", .types = T(B32), .operands = "rpm", .across = ballot},
     {.text = "match.any.sync.%t", .types = T(B32) | T(B64), .operands = "rtm", .across = match_any},
-    {.text = "match.all.sync.%t", .types = T(B32) | T(B64), .operands = "r|tm", .across = match_all},
+    {.text = "match.all.sync.%t",
+     .types = T(B32) | T(B64),
+     .operands = "r|tm",
+     .across = match_all},
     {.text = "activemask.b32", .types = T(B32), .operands = "r", .across = activemask},
 };
-/* clang-format on */
 const size_t diff_warp_count = sizeof(diff_warp) / sizeof(diff_warp[0]);

@@ -135,11 +135,9 @@ static struct operand choose_source(struct choices *c, enum kind k, bool immedia
     return o;
 }
 
-static enum type choose_type(struct choices *c, uint32_t set, bool half)
+static enum type choose_type(struct choices *c, uint32_t set)
 {
     enum type t;
-    if (!half)
-        set &= ~T(F16X2);
     do
         t = (enum type)diff_choose(c, TYPES);
     while (!(set >> t & 1));
@@ -163,7 +161,8 @@ static void choose_operands(struct insn *in, struct choices *c)
         enum kind k = types[in->t].kind;
         switch (*o) {
         case '|':
-            in->two = diff_choose(c, 2);
+        case '&':
+            in->two = *o == '&' || diff_choose(c, 2);
             in->d2 = choose_source(c, KIND_P, false);
             if (in->d.kind == KIND_P && in->d2.index == in->d.index)
                 in->d2.index = (in->d2.index + 1) % DIFF_REGS;
@@ -200,7 +199,9 @@ static void choose_operands(struct insn *in, struct choices *c)
             k = at_least(c, in->t2);
             break;
         case 'i':
-            *to = (struct operand){.kind = KIND_R, .immediate = true, .value = diff_choose(c, 256)};
+        case 'j':
+            *to = (struct operand){.kind = KIND_R, .immediate = true};
+            to->value = diff_choose(c, *o == 'i' ? 256 : 32);
             in->sources++;
             continue;
         default:
@@ -221,31 +222,32 @@ static void choose_operands(struct insn *in, struct choices *c)
     }
 }
 
-static const struct family *choose_family(struct choices *c, bool half)
+static const struct family *choose_family(struct choices *c, bool later)
 {
     const struct family *f;
     do {
         unsigned list = diff_choose(c, 16);
         f = list < 5    ? &diff_integer[diff_choose(c, (uint32_t)diff_integer_count)]
             : list < 9  ? &diff_bits[diff_choose(c, (uint32_t)diff_bits_count)]
-            : list < 15 ? &diff_float[diff_choose(c, (uint32_t)diff_float_count)]
+            : list < 14 ? &diff_float[diff_choose(c, (uint32_t)diff_float_count)]
+            : list < 15 ? &diff_half[diff_choose(c, (uint32_t)diff_half_count)]
                         : &diff_warp[diff_choose(c, (uint32_t)diff_warp_count)];
-    } while (f->half && !half);
+    } while (f->later && !later);
     return f;
 }
 
-void diff_generate(struct program *p, struct choices *c, bool half)
+void diff_generate(struct program *p, struct choices *c, bool later)
 {
     memset(p, 0, sizeof(*p));
     c->state |= 1;
     p->count = 1 + diff_choose(c, DIFF_INSNS);
     for (unsigned i = 0; i < p->count; i++) {
         struct insn *in = &p->insns[i];
-        in->family = choose_family(c, half);
+        in->family = choose_family(c, later);
         in->mode = MODE_NONE;
-        in->t = choose_type(c, in->family->types, half);
+        in->t = choose_type(c, in->family->types);
         if (in->family->types2)
-            in->t2 = choose_type(c, in->family->types2, half);
+            in->t2 = choose_type(c, in->family->types2);
         unsigned variants = 0;
         while (variants < 8 && in->family->variants[variants])
             variants++;

@@ -14,7 +14,7 @@ static const struct vgpu_backend_ops *const ops = &vgpu_backend_software;
 struct diff {
     struct vgpu_backend *b[LEVELS]; /* NULL where the host has no such level */
     uint64_t in[LEVELS], out[LEVELS];
-    bool half;
+    bool later;
     struct program program;
     struct lane want[DIFF_LANES];
     uint64_t got[DIFF_LANES][KINDS][DIFF_REGS];
@@ -38,7 +38,7 @@ static void evaluate_lane(const struct insn *in, struct lane *l)
     if (!in->guarded || read_operand(&in->guard, l)) {
         for (unsigned i = 0; i < in->sources; i++)
             s[i] = read_operand(&in->s[i], l);
-        if (in->t == F16X2) { /* twice the same, on halves */
+        if (in->t == F16X2 && !in->family->whole) { /* twice the same, on halves */
             struct insn half = *in;
             uint64_t low[3] = {s[0] & 0xffff, s[1] & 0xffff, s[2] & 0xffff};
             uint64_t high[3] = {s[0] >> 16, s[1] >> 16, s[2] >> 16};
@@ -145,7 +145,7 @@ static bool agree(struct diff *d, FILE *out)
 bool diff_run(struct diff *d, const uint8_t *data, size_t size, uint64_t seed, FILE *out)
 {
     struct choices c = {.data = data, .size = size, .state = seed * 0x9e3779b97f4a7c15ull};
-    diff_generate(&d->program, &c, d->half);
+    diff_generate(&d->program, &c, d->later);
     FILE *nowhere = fopen("/dev/null", "w");
     if (!nowhere)
         return false;
@@ -163,7 +163,7 @@ bool diff_run(struct diff *d, const uint8_t *data, size_t size, uint64_t seed, F
     return ok;
 }
 
-static bool has_half(struct vgpu_backend *b)
+static bool has_later(struct vgpu_backend *b)
 {
     static const char text[] =
         ".version 7.0\n.target sm_75\n.address_size 64\n.visible .entry k() {\n"
@@ -199,7 +199,7 @@ struct diff *diff_open(void)
             d->b[i] = NULL;
             continue;
         }
-        d->half = has_half(d->b[i]);
+        d->later = has_later(d->b[i]);
         if (ops->mem_alloc(d->b[i], sizeof(d->program.input), &d->in[i]) != CUDA_SUCCESS ||
             ops->mem_alloc(d->b[i], sizeof(d->got), &d->out[i]) != CUDA_SUCCESS) {
             diff_close(d);

@@ -35,19 +35,20 @@ static void test_coverage(void **state)
 {
     (void)state;
     static struct program p;
-    static const struct family *const lists[] = {diff_integer, diff_bits, diff_float, diff_warp};
-    const size_t counts[] = {diff_integer_count, diff_bits_count, diff_float_count,
+    static const struct family *const lists[] = {diff_integer, diff_bits, diff_float, diff_half,
+                                                 diff_warp};
+    const size_t counts[] = {diff_integer_count, diff_bits_count, diff_float_count, diff_half_count,
                              diff_warp_count};
-    static uint32_t seen[4][64];
+    static uint32_t seen[5][64];
     for (uint64_t seed = 1; seed <= 300; seed++) {
         struct choices c = {.state = seed * 0x9e3779b97f4a7c15ull};
         diff_generate(&p, &c, true);
         for (unsigned i = 0; i < p.count; i++)
-            for (unsigned k = 0; k < 4; k++)
+            for (unsigned k = 0; k < 5; k++)
                 if (p.insns[i].family >= lists[k] && p.insns[i].family < lists[k] + counts[k])
                     seen[k][p.insns[i].family - lists[k]] |= T(p.insns[i].t);
     }
-    for (unsigned k = 0; k < 4; k++) {
+    for (unsigned k = 0; k < 5; k++) {
         assert_true(counts[k] <= 64);
         for (size_t i = 0; i < counts[k]; i++)
             assert_int_equal(seen[k][i], lists[k][i].types);

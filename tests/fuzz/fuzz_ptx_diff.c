@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct diff *d; /* one pair of sessions for all inputs */
     if (!d)
-        d = diff_open();
+        d = diff_open(&vgpu_backend_software);
     if (!d || !diff_run(d, data, size, 1, stderr))
         abort();
     return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Random straight-line PTX, run by the software backend and by a second evaluator that does one
- * lane and one instruction at a time and was written from the PTX ISA manual, not from the backend.
- * They must leave the same bits in every register.
+ * Random straight-line PTX, run by a backend (the software one) and by a second evaluator that does
+ * one lane and one instruction at a time and was written from the PTX ISA manual, not from the
+ * backend. They must leave the same bits in every register.
  *
  *   program.c   makes a program of choices and writes it as text
  *   ops_*.c     the instructions: how they are written, which types they have, what they do
@@ -90,10 +90,10 @@ struct insn {
 /*
  * A group of instructions that differ in type and modifiers. `text` is the opcode with %t %u types,
  * %m rounding, %z .ftz, %s .sat, %c comparison, %b boolean, %v variant. `operands` has a letter
- * for the result and each source: t and u the types, w twice as wide as t, r 32 bits, h 16 bits,
- * p predicate, f single precision, > and < the types in registers that may be wider, i and j
- * numbers below 256 and 32, b the predicate of a boolean, m the member mask, | and & a predicate as
- * second result that may or must be there.
+ * for the result and each source: t and u the types, w twice as wide as t, r 32 bits, n 32 bits or
+ * a number below 256, h 16 bits, p predicate, f single precision, > and < the types in registers
+ * that may be wider, i and j numbers below 256 and 32, b the predicate of a boolean, m the member
+ * mask, | and & a predicate as second result that may or must be there.
  */
 struct family {
     const char *text;
@@ -152,9 +152,10 @@ void diff_choose_rounded(struct insn *in, uint32_t random);
 void diff_choose_free(struct insn *in, uint32_t random);
 void diff_choose_compare(struct insn *in, uint32_t random);
 
-/* Compares one program on sessions of every instruction set level. */
+/* Compares programs on a session of a backend; of the software backend, one of each instruction set
+ * level. NULL when there is none. */
 struct diff;
-struct diff *diff_open(void);
+struct diff *diff_open(const struct vgpu_backend_ops *ops);
 void diff_close(struct diff *d);
 /* Answers false, and has said why on `out`, when the two disagree. */
 bool diff_run(struct diff *d, const uint8_t *data, size_t size, uint64_t seed, FILE *out);

@@ -187,6 +187,7 @@ static void choose_operands(struct insn *in, struct choices *c)
             k = KIND_H;
             break;
         case 'r':
+        case 'n':
             k = KIND_R;
             break;
         case 'f':
@@ -211,6 +212,8 @@ static void choose_operands(struct insn *in, struct choices *c)
         *to = choose_source(c, k, !first && !vector && *o != '<' && in->t != F16 && in->t != F16X2);
         to->negated =
             !first && k == KIND_P && *o != 't' && strcmp(o, "p") != 0 && diff_choose(c, 2);
+        if (*o == 'n') /* an immediate has to be one byte */
+            to->value &= 255;
         in->sources += !first;
         first = false;
     }
@@ -368,7 +371,7 @@ static void put_insn(struct text *t, const struct insn *in)
 size_t diff_print(const struct program *p, char *buffer, size_t size)
 {
     struct text t = {.at = buffer, .size = size};
-    put(&t, ".version 7.0\n.target sm_75\n.address_size 64\n"
+    put(&t, ".version 7.8\n.target sm_75\n.address_size 64\n"
             ".visible .entry k(.param .u64 pin, .param .u64 pout)\n{\n"
             ".reg .b64 %%in, %%out, %%off; .reg .b32 %%t; .reg .pred %%n;\n");
     for (unsigned k = 0; k < KINDS; k++)

@@ -8,10 +8,10 @@
 
 #include "software.h"
 
-static const struct vgpu_backend_ops *const ops = &vgpu_backend_software;
 #define LEVELS 2u
 
 struct diff {
+    const struct vgpu_backend_ops *ops;
     struct vgpu_backend *b[LEVELS]; /* NULL where the host has no such level */
     uint64_t in[LEVELS], out[LEVELS];
     bool later;
@@ -77,6 +77,7 @@ void diff_evaluate(const struct program *p, struct lane lanes[DIFF_LANES])
 static const char *run_backend(struct diff *d, unsigned level, size_t length, char *log,
                                size_t log_size)
 {
+    const struct vgpu_backend_ops *ops = d->ops;
     struct vgpu_backend *b = d->b[level];
     struct vgpu_backend_module *m;
     const struct vgpu_kernel_info *info;
@@ -163,7 +164,7 @@ bool diff_run(struct diff *d, const uint8_t *data, size_t size, uint64_t seed, F
     return ok;
 }
 
-static bool has_later(struct vgpu_backend *b)
+static bool has_later(const struct vgpu_backend_ops *ops, struct vgpu_backend *b)
 {
     static const char text[] =
         ".version 7.0\n.target sm_75\n.address_size 64\n.visible .entry k() {\n"
@@ -179,27 +180,30 @@ void diff_close(struct diff *d)
 {
     for (unsigned i = 0; d && i < LEVELS; i++)
         if (d->b[i])
-            ops->close(d->b[i]);
+            d->ops->close(d->b[i]);
     free(d);
 }
 
-struct diff *diff_open(void)
+struct diff *diff_open(const struct vgpu_backend_ops *ops)
 {
     static const char *const levels[LEVELS] = {"base", "avx2"};
     struct vgpu_backend_config config = {.threads = 1, .memory_bytes = 1 << 24};
     struct diff *d = calloc(1, sizeof(*d));
     char why[128];
-    for (unsigned i = 0; d && i < LEVELS; i++) {
+    bool software = ops == &vgpu_backend_software;
+    if (d)
+        d->ops = ops;
+    for (unsigned i = 0; d && i < (software ? LEVELS : 1); i++) {
         if (ops->open(&config, &d->b[i], why, sizeof(why)) != CUDA_SUCCESS) {
             diff_close(d);
             return NULL;
         }
-        if (vgpu_software_set_level(d->b[i], levels[i]) != CUDA_SUCCESS) {
+        if (software && vgpu_software_set_level(d->b[i], levels[i]) != CUDA_SUCCESS) {
             ops->close(d->b[i]);
             d->b[i] = NULL;
             continue;
         }
-        d->later = has_later(d->b[i]);
+        d->later = has_later(ops, d->b[i]);
         if (ops->mem_alloc(d->b[i], sizeof(d->program.input), &d->in[i]) != CUDA_SUCCESS ||
             ops->mem_alloc(d->b[i], sizeof(d->got), &d->out[i]) != CUDA_SUCCESS) {
             diff_close(d);

@@ -18,7 +18,7 @@ static void test_random_programs(void **state)
     const char *other = getenv("VGPU_DIFF_SEEDS");
     if (other)
         assert_int_equal(sscanf(other, "%llu:%llu", &first, &count), 2);
-    struct diff *d = diff_open();
+    struct diff *d = diff_open(&vgpu_backend_software);
     unsigned wrong = 0;
     assert_non_null(d);
     for (unsigned long long seed = first; seed - first < count && wrong < 5; seed++)

@@ -21,6 +21,8 @@ static const struct pending {
     const char *word, *probe;
 } pending[] = {
     {"\tcall", ".func f() { ret; } .visible .entry k() { call f; ret; }"},
+    {"_ZL3mix4pairj_param_0;", ".func f(.param .b32 p) { .reg .b64 %a; mov.b64 %a, p; ret; }"
+                               " .visible .entry k() { ret; }"},
     {"fma.rn.f16x2", ".visible .entry k() { .reg .b32 %r; mov.b32 %r, 0;"
                      " fma.rn.f16x2 %r, %r, %r, %r; ret; }"},
 };

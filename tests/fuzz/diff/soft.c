@@ -8,10 +8,8 @@ const struct soft_format soft_f64 = {64, 53, -1022, 0x7fffffffffffffff};
 
 static int length(unsigned __int128 m)
 {
-    int n = 0;
-    for (; m; m >>= 1)
-        n++;
-    return n;
+    uint64_t high = (uint64_t)(m >> 64), low = (uint64_t)m;
+    return high ? 128 - __builtin_clzll(high) : low ? 64 - __builtin_clzll(low) : 0;
 }
 
 struct soft soft_unpack(const struct soft_format *f, uint64_t bits)
@@ -83,20 +81,23 @@ struct wide {
     uint64_t w[4];
 };
 
-/* m * 2^shift; what falls off below is kept as a lowest bit of 1. */
+/* m * 2^shift, shift below 256; what falls off below is kept as a lowest bit of 1. */
 static struct wide place(unsigned __int128 m, int shift)
 {
     struct wide r = {{0}};
     bool lost = false;
-    for (int i = 0; i < 128; i++) {
-        if (!(m >> i & 1))
-            continue;
-        int at = i + shift;
-        if (at < 0)
-            lost = true;
-        else
-            r.w[at / 64] |= (uint64_t)1 << (at % 64);
+    if (shift < 0) {
+        unsigned __int128 kept = shift > -128 ? m >> -shift : 0;
+        lost = shift <= -128 || kept << -shift != m;
+        m = kept;
+        shift = 0;
     }
+    int word = shift / 64, bit = shift % 64;
+    uint64_t high = (uint64_t)(m >> 64);
+    const uint64_t parts[3] = {(uint64_t)(m << bit), (uint64_t)(m << bit >> 64),
+                               bit ? high >> (64 - bit) : 0};
+    for (int i = 0; i < 3 && word + i < 4; i++)
+        r.w[word + i] = parts[i];
     r.w[0] |= lost;
     return r;
 }

@@ -24,6 +24,7 @@
 /* What can be named on the command line: one line each. */
 static const struct vgpu_backend_ops *const backends[] = {
     &vgpu_backend_software,
+    &vgpu_backend_cuda,
 };
 #define BACKENDS (sizeof(backends) / sizeof(backends[0]))
 

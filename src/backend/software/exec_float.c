@@ -134,8 +134,8 @@ static bool test_property(unsigned what, bool exp_full, bool exp_zero, bool mant
         return !exp_full || mantissa_zero;
     case PTX_TESTP_NOTANUMBER:
         return exp_full && !mantissa_zero;
-    case PTX_TESTP_NORMAL:
-        return !exp_full && !exp_zero;
+    case PTX_TESTP_NORMAL: /* zeroes count as normal */
+        return !exp_full && (!exp_zero || mantissa_zero);
     default:
         return exp_zero && !mantissa_zero;
     }

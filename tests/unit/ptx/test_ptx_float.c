@@ -240,6 +240,8 @@ REF(and_c, (uint32_t)a < (uint32_t)b && (uint32_t)a != 0)
 REF(set_u32, (uint32_t)a <= (uint32_t)b ? 0xffffffff : 0)
 REF(set_f32, (uint32_t)a <= (uint32_t)b ? 0x3f800000 : 0)
 REF(subnormal, fpclassify(fa) == FP_SUBNORMAL)
+REF(normal, fpclassify(fa) == FP_NORMAL || fa == 0)
+REF(normal_f64, fpclassify(da) == FP_NORMAL || da == 0)
 
 /* setp, set, testp: "unordered comparisons are true if either operand is NaN" */
 static void test_compare(void **state)
@@ -265,6 +267,9 @@ static void test_compare(void **state)
     rig_op("set.le.u32.u32 %rx, %ra, %rb;", 'r', set_u32);
     rig_op("set.le.f32.u32 %fx, %ra, %rb;", 'f', set_f32);
     rig_op("testp.subnormal.f32 %px, %fa;", 'p', subnormal);
+    /* "As a special case, positive and negative zero are considered normal numbers." */
+    rig_op("testp.normal.f32 %px, %fa;", 'p', normal);
+    rig_op("testp.normal.f64 %px, %da;", 'p', normal_f64);
 }
 
 /*

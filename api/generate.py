@@ -273,6 +273,11 @@ def aliases(c):
             else:
                 out += ["CUresult %s(%s)" % (symbol, api_params(c)), "{",
                         "    return vgpu_cuda_on_thread_stream_%s(%s);" % (c.name, ", ".join(args)), "}", ""]
+        elif symbol.endswith("_ptds"):
+            # No stream among the parameters: what the call uses without saying so is the thread's own.
+            out += ["CUresult %s(%s)" % (symbol, api_params(c)), "{", "    vgpu_cuda_use_thread_stream(true);",
+                    "    CUresult result_ = %s(%s);" % (c.name, ", ".join(args)),
+                    "    vgpu_cuda_use_thread_stream(false);", "    return result_;", "}", ""]
         else:
             out += ["CUresult %s(%s)" % (symbol, api_params(c)), "{",
                     "    return %s(%s);" % (c.name, ", ".join(args)), "}", ""]

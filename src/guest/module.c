@@ -305,7 +305,7 @@ int vgpu_launch(struct vgpu_session *session, const struct vgpu_launch *launch)
     if (staged) {
         pthread_mutex_lock(&session->stage_lock);
         err = vgpu_stage_fill(session, what, launch->arguments, launch->argument_bytes,
-                         &params[VGPU_KERNEL_ARGS_STAGE]);
+                              &params[VGPU_KERNEL_ARGS_STAGE]);
     } else {
         call.data = launch->arguments;
         call.data_length = launch->argument_bytes;

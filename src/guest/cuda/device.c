@@ -60,7 +60,8 @@ int vgpu_cuda_attribute(int attribute)
     for (size_t i = 0; i < sizeof(overridden) / sizeof(overridden[0]); i++)
         if (overridden[i].attribute == attribute)
             return overridden[i].value;
-    if (attribute <= 0 || (unsigned)attribute >= vgpu_cuda.attribute_count)
+    if (attribute <= 0 || attribute >= VGPU_CUDA_DEVICE_ATTRIBUTE_END ||
+        (unsigned)attribute >= vgpu_cuda.attribute_count)
         return 0;
     return vgpu_cuda.attributes[attribute];
 }

@@ -34,11 +34,16 @@ static void free_thread(void *pointer)
     free(thread);
 }
 
-/* Of a parent's session a child has nothing: not even the locks are sure to be free. */
+/* Of a parent's session a child has nothing: not even the locks are sure to be free. What it
+ * inherited of the way there is let go of, so that the parent's locks do not outlive the parent. */
 static void after_fork(void)
 {
-    if (vgpu_cuda.session)
-        atomic_store(&vgpu_cuda.forked, true);
+    if (!vgpu_cuda.session)
+        return;
+    atomic_store(&vgpu_cuda.forked, true);
+    vgpu_cleanup(vgpu_cuda.gpu);
+    vgpu_cuda.gpu = NULL;
+    vgpu_cuda.session = NULL;
 }
 
 static void set_up(void)
@@ -186,7 +191,7 @@ CUresult cuDriverGetVersion(int *driverVersion)
  */
 __attribute__((destructor)) static void end_driver(void)
 {
-    if (!vgpu_cuda.session || atomic_load(&vgpu_cuda.forked))
+    if (!vgpu_cuda.session)
         return;
     atomic_store(&vgpu_cuda.ended, true);
     vgpu_session_farewell(vgpu_cuda.session, 2000);
@@ -295,6 +300,13 @@ CUresult vgpu_cuda_name_of(enum vgpu_kind kind, const void *handle, bool allow_n
 CUstream vgpu_cuda_thread_stream(CUstream stream)
 {
     return stream ? stream : CU_STREAM_PER_THREAD;
+}
+
+void vgpu_cuda_use_thread_stream(bool own)
+{
+    struct vgpu_thread *thread = vgpu_cuda_thread();
+    if (thread)
+        thread->own_default = own;
 }
 
 CUresult vgpu_cuda_not_supported(const char *name)

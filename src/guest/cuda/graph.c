@@ -132,10 +132,13 @@ static CUresult add_node(CUgraphNode *result, CUgraph handle, const CUgraphNode 
     CUresult err = vgpu_graph_find(handle, &graph);
     if (err == CUDA_SUCCESS && (!result || count > NODES_MAX || (count && !dependencies)))
         err = CUDA_ERROR_INVALID_VALUE;
-    if (err == CUDA_SUCCESS && !(after = calloc(count + 1, sizeof(after[0]))))
-        err = CUDA_ERROR_OUT_OF_MEMORY;
+    if (err == CUDA_SUCCESS) {
+        after = calloc(count + 1, sizeof(after[0]));
+        err = after ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+    }
     if (err != CUDA_SUCCESS) {
         vgpu_work_free(work);
+        free(after);
         return err;
     }
     pthread_mutex_lock(&vgpu_graph_lock);

@@ -184,6 +184,7 @@ struct vgpu_thread {
     unsigned depth, capacity;
     struct vgpu_stream *defer; /* posted calls are appended to what it holds back */
     bool in_callback;          /* no CUDA calls from here */
+    bool own_default;          /* stream NULL is the thread's own */
     struct vgpu_thread_stream *streams;
     CUstreamCaptureMode capture_mode;
     uint32_t text_length;
@@ -210,6 +211,8 @@ CUresult vgpu_cuda_enter(uint64_t *context_name);
 CUresult vgpu_cuda_name_of(enum vgpu_kind kind, const void *handle, bool allow_null,
                            uint64_t *name);
 CUstream vgpu_cuda_thread_stream(CUstream stream);
+/* While it is set, stream NULL is this thread's own. */
+void vgpu_cuda_use_thread_stream(bool own);
 CUresult vgpu_cuda_on_thread_stream_cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f,
                                                      void **kernelParams, void **extra);
 CUresult vgpu_cuda_not_supported(const char *name);

@@ -40,9 +40,11 @@ static CUresult check_dimensions(const struct vgpu_kernel_launch *launch)
         return result;
     uint64_t fit = (uint64_t)(blocks > 0 ? blocks : 0) *
                    (uint64_t)vgpu_cuda_attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
-    /* Each at most 2^31, so the first product cannot wrap; the second is done by division. */
+    /* No GPU runs as many as that at a time; below it the products cannot wrap. */
+    if (fit > UINT32_MAX)
+        fit = UINT32_MAX;
     uint64_t plane = (uint64_t)launch->grid[0] * launch->grid[1];
-    return plane > fit || launch->grid[2] > fit / plane ? CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE
+    return plane > fit || plane * launch->grid[2] > fit ? CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE
                                                         : CUDA_SUCCESS;
 }
 
@@ -185,10 +187,9 @@ static CUresult read_attributes(const CUlaunchConfig *config, unsigned *flags)
             if (value->clusterDim.x > 1 || value->clusterDim.y > 1 || value->clusterDim.z > 1)
                 return vgpu_cuda_not_supported("a launch in clusters");
             break;
-        case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION:
-            break; /* allows more overlap, does not ask for any */
-        case CU_LAUNCH_ATTRIBUTE_PRIORITY:
-            break; /* a hint */
+        case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION: /* allows overlap, no more */
+        case CU_LAUNCH_ATTRIBUTE_PRIORITY:                          /* a hint */
+            break;
         default:
             return vgpu_cuda_not_supported("a launch attribute");
         }

@@ -97,7 +97,7 @@ static bool waits(const struct vgpu_stream *stream, uint64_t sequence, bool itse
 static bool waits_for_any(const struct vgpu_context *context, uint64_t sequence)
 {
     for (const struct vgpu_stream *s = order.held; s; s = s->next_held)
-        if ((!context || s->base.context == context) && is_older(s, sequence))
+        if ((!context || s->base.context == context || s == &order.rest) && is_older(s, sequence))
             return true;
     return false;
 }

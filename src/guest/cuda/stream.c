@@ -91,6 +91,9 @@ CUresult vgpu_stream_find(CUstream handle, struct vgpu_stream **stream)
     CUresult result = vgpu_cuda_enter_context(&context);
     if (result != CUDA_SUCCESS)
         return result;
+    const struct vgpu_thread *thread = vgpu_cuda_thread(); /* there is one: it has a context */
+    if (!handle && thread && thread->own_default)
+        handle = CU_STREAM_PER_THREAD;
     if (!handle || handle == CU_STREAM_LEGACY) {
         *stream = context->legacy;
         return *stream ? CUDA_SUCCESS : CUDA_ERROR_CONTEXT_IS_DESTROYED;

@@ -279,6 +279,15 @@ static void test_launch_attributes(void **state)
     assert_int_equal(fake_last(VGPU_CALL_LAUNCH).in[1], fake_last(VGPU_CALL_STREAM_CREATE).in[0]);
     assert_ok(cuLaunchKernel_ptsz(f, 1, 1, 1, 1, 1, 1, 0, NULL, params, NULL));
     assert_int_equal(fake_count(VGPU_CALL_STREAM_CREATE), 1);
+    /* Calls without a stream of their own, too; and no longer than the call lasts. */
+    CUdeviceptr memory;
+    uint64_t own = fake_last(VGPU_CALL_STREAM_CREATE).in[0];
+    assert_ok(cuMemAlloc_v2(&memory, 64));
+    assert_ok(cuMemsetD8_v2_ptds(memory, 1, 64));
+    assert_int_equal(fake_last(VGPU_CALL_MEMORY_SET).in[6], own);
+    assert_ok(cuMemsetD8_v2(memory, 1, 64));
+    assert_int_equal(fake_last(VGPU_CALL_MEMORY_SET).in[6], 0);
+    assert_ok(cuMemFree_v2(memory));
 }
 
 /* C7: a library is loaded where it is used, and a kernel does where a function does. */

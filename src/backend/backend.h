@@ -101,9 +101,11 @@ struct vgpu_backend_ops {
     CUresult (*mem_alloc)(struct vgpu_backend *b, uint64_t size_bytes, uint64_t *address);
     CUresult (*mem_free)(struct vgpu_backend *b,
                          uint64_t address); /* exact start of an allocation */
-    /* Of this session's own memory_bytes: *total_bytes - *free_bytes is what it holds, with module
-     * globals and what is lost to rounding. */
+    /* Of memory_bytes; a card that others fill may have less free. */
     CUresult (*mem_info)(struct vgpu_backend *b, uint64_t *free_bytes, uint64_t *total_bytes);
+    /* Device memory that this session holds: allocations, arrays and module globals, with what is
+     * lost to rounding. */
+    uint64_t (*held_bytes)(struct vgpu_backend *b);
 
     /* Copies wait for launches before them. A range that is not wholly inside one allocation is
      * INVALID_VALUE. */

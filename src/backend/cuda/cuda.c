@@ -50,6 +50,29 @@ static CUresult read_info(struct vgpu_backend *b)
     return CUDA_SUCCESS;
 }
 
+/* The ordinal of the GPU that is asked for; -1: there is none, and why says so. */
+static int find_device(struct vgpu_backend *b, const struct vgpu_backend_config *config, int count,
+                       char *why, size_t why_size)
+{
+    if (!config->has_gpu_uuid) {
+        if (config->gpu < (unsigned)count)
+            return (int)config->gpu;
+        snprintf(why, why_size, "there is no GPU %u: the driver has %d, counted from 0",
+                 config->gpu, count);
+        return -1;
+    }
+    for (int i = 0; i < count; i++) {
+        uint8_t uuid[16];
+        CUdevice device;
+        if (b->api.cuDeviceGet(&device, i) == CUDA_SUCCESS &&
+            b->api.cuDeviceGetUuid_v2(uuid, device) == CUDA_SUCCESS &&
+            !memcmp(uuid, config->gpu_uuid, sizeof(uuid)))
+            return i;
+    }
+    snprintf(why, why_size, "none of the driver's %d GPUs has the UUID that is asked for", count);
+    return -1;
+}
+
 /* Finds the GPU; why says what is the matter with it. */
 static CUresult open_device(struct vgpu_backend *b, const struct vgpu_backend_config *config,
                             char *why, size_t why_size)
@@ -65,26 +88,23 @@ static CUresult open_device(struct vgpu_backend *b, const struct vgpu_backend_co
                  (int)r);
         return r;
     }
-    if (config->gpu >= (unsigned)count) {
-        snprintf(why, why_size, "there is no GPU %u: the driver has %d, counted from 0",
-                 config->gpu, count);
+    int gpu = find_device(b, config, count, why, why_size);
+    if (gpu < 0)
         return CUDA_ERROR_INVALID_DEVICE;
-    }
-    r = b->api.cuDeviceGet(&b->device, (int)config->gpu);
+    r = b->api.cuDeviceGet(&b->device, gpu);
     if (r == CUDA_SUCCESS)
         r = read_info(b);
     if (r != CUDA_SUCCESS) {
-        snprintf(why, why_size, "GPU %u cannot be asked what it is (CUresult %d)", config->gpu,
-                 (int)r);
+        snprintf(why, why_size, "GPU %d cannot be asked what it is (CUresult %d)", gpu, (int)r);
         return r;
     }
     if (attribute(b, CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS) &&
         !config->allow_pageable_access) {
         snprintf(why, why_size,
-                 "GPU %u (%s) can reach pageable host memory: a guest's kernel could write this "
+                 "GPU %d (%s) can reach pageable host memory: a guest's kernel could write this "
                  "worker's own memory. Load nvidia-uvm with uvm_disable_hmm=1, or give "
                  "--allow-pageable-access if you trust every guest",
-                 config->gpu, b->info.name);
+                 gpu, b->info.name);
         return CUDA_ERROR_NOT_SUPPORTED;
     }
     return CUDA_SUCCESS;

@@ -197,6 +197,11 @@ static CUresult sw_mem_info(struct vgpu_backend *b, uint64_t *free_bytes, uint64
     return b->sticky;
 }
 
+static uint64_t sw_held_bytes(struct vgpu_backend *b)
+{
+    return b->memory.used_bytes;
+}
+
 static CUresult sw_copy_htod(struct vgpu_backend *b, uint64_t dst, const void *src,
                              size_t size_bytes)
 {
@@ -492,6 +497,7 @@ const struct vgpu_backend_ops vgpu_backend_software = {
     .mem_alloc = sw_mem_alloc,
     .mem_free = sw_mem_free,
     .mem_info = sw_mem_info,
+    .held_bytes = sw_held_bytes,
     .copy_htod = sw_copy_htod,
     .copy_dtoh = sw_copy_dtoh,
     .copy_dtod = sw_copy_dtod,

@@ -236,6 +236,11 @@ static CUresult fake_mem_info(struct vgpu_backend *b, uint64_t *free_bytes, uint
     return CUDA_SUCCESS;
 }
 
+static uint64_t fake_held_bytes(struct vgpu_backend *b)
+{
+    return FAKE_MEMORY_BYTES - fake_free_bytes(b);
+}
+
 static CUresult copy_htod(struct vgpu_backend *b, uint64_t dst, const void *src, size_t size)
 {
     CUresult status = run_pending(b);
@@ -424,6 +429,7 @@ const struct vgpu_backend_ops fake_ops = {
     .mem_alloc = fake_mem_alloc,
     .mem_free = fake_mem_free,
     .mem_info = fake_mem_info,
+    .held_bytes = fake_held_bytes,
     .copy_htod = fake_copy_htod,
     .copy_dtoh = fake_copy_dtoh,
     .copy_dtod = fake_copy_dtod,

@@ -70,6 +70,7 @@ void vgpu_executor_init(struct vgpu_executor *x, const struct vgpu_backend_ops *
     x->ops = ops;
     x->backend = backend;
     x->account = account;
+    x->contexts = 0;
     x->deferred = CUDA_SUCCESS;
     x->in_flight = false;
     atomic_init(&x->sticky, CUDA_SUCCESS);
@@ -190,6 +191,71 @@ static bool moves_memory(const struct vgpu_call_info *info)
     }
 }
 
+/* What a call is known to need before it runs. The rest is seen afterwards. */
+static uint64_t asks_for(const struct vgpu_call_frame *frame)
+{
+    bool allocates = frame->info->opcode == VGPU_CALL_MEMORY_ALLOC ||
+                     frame->info->opcode == VGPU_CALL_MEMORY_ALLOC_ASYNC;
+    return allocates ? frame->in[0] : 0;
+}
+
+/* Takes back what a call made that succeeded. */
+static void undo_call(struct vgpu_executor *x, uint64_t context,
+                      const struct vgpu_call_frame *frame)
+{
+    if (frame->made_kind != VGPU_KIND_NONE) {
+        vgpu_calls_undo(&x->calls, frame->made_kind, frame->made_name, frame->made_serial);
+    } else if (frame->info->undo) {
+        char text[VGPU_CALL_TEXT_MAX];
+        struct vgpu_call_frame undo = {.info = vgpu_call_info(frame->info->undo),
+                                       .in = frame->out,
+                                       .payload = "",
+                                       .text = text,
+                                       .text_size = sizeof(text)};
+        (void)vgpu_calls_run(&x->calls, context, &undo);
+    }
+}
+
+static CUresult refuse_memory(const struct vgpu_executor *x, struct vgpu_call_frame *frame)
+{
+    snprintf(frame->text, frame->text_size,
+             "the VM's sessions may hold %llu bytes together, of which %llu are free",
+             (unsigned long long)vgpu_account_quota_bytes(x->account),
+             (unsigned long long)vgpu_account_free_bytes(x->account));
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+/* A call under the tenant's quota. */
+static CUresult run_charged(struct vgpu_executor *x, uint64_t context,
+                            struct vgpu_call_frame *frame)
+{
+    if (vgpu_account_reserve(x->account, asks_for(frame)))
+        return refuse_memory(x, frame);
+    CUresult status = vgpu_calls_run(&x->calls, context, frame);
+    if (moves_memory(frame->info) && !settle(x)) {
+        if (status == CUDA_SUCCESS) {
+            undo_call(x, context, frame);
+            status = refuse_memory(x, frame);
+        }
+        settle(x);
+    }
+    if (status == CUDA_SUCCESS && frame->info->opcode == VGPU_CALL_CUMEMGETINFO_V2) {
+        uint64_t tenant = vgpu_account_free_bytes(x->account);
+        if (tenant < frame->out[0])
+            frame->out[0] = tenant;
+    }
+    return status;
+}
+
+/* Contexts are no tenant's memory: they count against the card. */
+static void count_contexts(struct vgpu_executor *x)
+{
+    uint32_t count = x->calls.table[VGPU_KIND_CONTEXT].count;
+    if (count != x->contexts)
+        vgpu_account_set_contexts(x->account, count);
+    x->contexts = count;
+}
+
 static CUresult run_call(struct vgpu_executor *x, struct vgpu_job *job)
 {
     const struct vgpu_call_info *info = job->info;
@@ -206,7 +272,8 @@ static CUresult run_call(struct vgpu_executor *x, struct vgpu_job *job)
         .text = (char *)job->answer,
         .text_size = VGPU_ANSWER_DATA_BYTES,
     };
-    CUresult status = vgpu_calls_run(&x->calls, job->context, &frame);
+    CUresult status = run_charged(x, job->context, &frame);
+    count_contexts(x);
     /* A stage can be 64 MiB: it goes now, not when somebody fetches the answer. */
     vgpu_blob_free(&job->blob);
     if (status == CUDA_SUCCESS) {
@@ -217,8 +284,6 @@ static CUresult run_call(struct vgpu_executor *x, struct vgpu_job *job)
     } else {
         job->answer_length = (uint32_t)strnlen(frame.text, frame.text_size);
     }
-    if (moves_memory(info))
-        settle(x);
     return status;
 }
 
@@ -267,6 +332,7 @@ static CUresult run(struct vgpu_executor *x, struct vgpu_job *job)
         return run_call(x, job);
     case VGPU_JOB_CALL_UNDO:
         vgpu_calls_undo(&x->calls, job->made_kind, job->made_name, job->made_serial);
+        count_contexts(x);
         status = CUDA_SUCCESS;
         break;
     }

@@ -21,6 +21,7 @@ struct vgpu_executor {
     struct vgpu_backend *backend;
     struct vgpu_account *account; /* what the tenant's sessions share; NULL: nothing */
     struct vgpu_calls calls;
+    uint32_t contexts; /* as the account was told */
     CUresult deferred; /* the first that was not reported yet; 0: none */
     bool in_flight;    /* launches that no synchronize has waited for */
 

@@ -34,7 +34,7 @@ static struct vgpu_driver *spied_driver(struct vgpu_backend *b)
     return driver;
 }
 
-int calls_setup_bare(void **state)
+static int set_up(void **state, bool account)
 {
     static struct vgpu_backend_ops ops;
     struct vgpu_backend *backend;
@@ -44,7 +44,21 @@ int calls_setup_bare(void **state)
         return -1;
     ops = vgpu_backend_software;
     ops.driver = spied_driver;
-    return rig_setup_on(state, &ops, backend, RIG_SESSION);
+    return account ? rig_setup_on_account(state, &ops, backend, RIG_SESSION)
+                   : rig_setup_on(state, &ops, backend, RIG_SESSION);
+}
+
+int calls_setup_bare(void **state)
+{
+    return set_up(state, false);
+}
+
+int calls_setup_account(void **state)
+{
+    if (set_up(state, true))
+        return -1;
+    expect_done(CALL(*state, PRIMARY_RETAIN, CALLS_CONTEXT, 0));
+    return 0;
 }
 
 int calls_setup(void **state)

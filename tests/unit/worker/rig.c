@@ -4,6 +4,7 @@
 
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/sys.h"
@@ -37,8 +38,10 @@ static int open_account(struct rig *r)
     int rc = fd < 0 || ftruncate(fd, VGPU_ACCOUNT_BYTES) || pwrite(fd, &head, 64, 0) != 64 ||
              vgpu_account_open(fd, 0, RIG_QUOTA, &r->account) ||
              vgpu_account_open(fd, 1, RIG_QUOTA, &r->neighbour);
+    void *page = rc ? MAP_FAILED : mmap(NULL, VGPU_ACCOUNT_BYTES, PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
-    return rc ? -1 : 0;
+    r->page = page;
+    return page == MAP_FAILED ? -1 : 0;
 }
 
 static int make(void **state, const struct vgpu_backend_ops *ops, struct vgpu_backend *backend,
@@ -71,6 +74,12 @@ int rig_setup_on(void **state, const struct vgpu_backend_ops *ops, struct vgpu_b
                  uint64_t session)
 {
     return make(state, ops, backend, session, false);
+}
+
+int rig_setup_on_account(void **state, const struct vgpu_backend_ops *ops,
+                         struct vgpu_backend *backend, uint64_t session)
+{
+    return make(state, ops, backend, session, true);
 }
 
 static int setup(void **state, uint64_t session, bool account)
@@ -107,6 +116,8 @@ int rig_teardown(void **state)
     if (rc)
         print_error("the backend was entered when it might not\n");
     r->ops->close(r->backend);
+    if (r->page)
+        munmap((void *)(uintptr_t)r->page, VGPU_ACCOUNT_BYTES);
     vgpu_account_close(r->account);
     vgpu_account_close(r->neighbour);
     free(r);

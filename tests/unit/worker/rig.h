@@ -19,8 +19,9 @@
 struct rig {
     const struct vgpu_backend_ops *ops;
     struct vgpu_backend *backend;
-    struct vgpu_account *account;   /* NULL: none */
-    struct vgpu_account *neighbour; /* another session's in the same */
+    struct vgpu_account *account;         /* NULL: none */
+    struct vgpu_account *neighbour;       /* another session's in the same */
+    const struct vgpu_account_page *page; /* ... as the mediator sees it */
     struct vgpu_lease lease;
     struct vgpu_engine *engine;
     struct vgpu_dispatcher dispatcher;
@@ -41,6 +42,9 @@ int rig_teardown(void **state);
 /* The same on another backend, open; teardown closes it. */
 int rig_setup_on(void **state, const struct vgpu_backend_ops *ops, struct vgpu_backend *backend,
                  uint64_t session);
+/* ... in an account. */
+int rig_setup_on_account(void **state, const struct vgpu_backend_ops *ops,
+                         struct vgpu_backend *backend, uint64_t session);
 #define RIG_SESSION 0x1122334455667788ull
 
 /* Hands a request in; answers its seq. */

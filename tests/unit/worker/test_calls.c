@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "calls_rig.h"
+#include "vgpu/account.h"
 #include "vgpu_test.h"
 #include "worker/calls.h"
 
@@ -330,6 +331,55 @@ static void p3_a_backend_without_a_driver(void **state)
     expect_reject(rig_call(r, req_call(1, VGPU_CALL_MEMORY_FREE, 0, SLOTS(0), 1, NULL, 0)), 8);
 }
 
+static uint64_t free_memory(struct rig *r)
+{
+    const struct response *got = CALL(r, CUMEMGETINFO_V2, 0);
+    expect_ok(got);
+    return calls_out(got, 0);
+}
+
+/* W9: what the tenant's sessions may hold together bounds every call that takes device memory. */
+static void w9_the_account(void **state)
+{
+    struct rig *r = *state;
+    assert_true(free_memory(r) == RIG_QUOTA);
+    uint64_t a = calls_alloc(r, 2000); /* takes 2048 */
+    assert_true(vgpu_account_free_bytes(r->neighbour) == RIG_QUOTA - 2048);
+    assert_int_equal(vgpu_account_reserve(r->neighbour, 1024), 0);
+    assert_true(free_memory(r) == 1024);
+    const struct response *refused = CALL(r, MEMORY_ALLOC, 1025);
+    expect_status(refused, 0, CUDA_ERROR_OUT_OF_MEMORY);
+    assert_non_null(strstr(refused->text, "4096 bytes together, of which 1024 are free"));
+    expect_status(CALL(r, MEMORY_ALLOC, UINT64_MAX), 0, CUDA_ERROR_OUT_OF_MEMORY);
+    uint64_t b = calls_alloc(r, 1024);
+    assert_true(free_memory(r) == 0);
+    /* It is seen only afterwards what a module takes: it is gone again. */
+    expect_ok(rig_call(r, req_stage(RIG_SESSION, 77, (uint32_t)strlen(calls_ptx), 0, calls_ptx,
+                                    (uint32_t)strlen(calls_ptx))));
+    expect_status(CALL(r, MODULE_LOAD, MODULE, 77), 0, CUDA_ERROR_OUT_OF_MEMORY);
+    assert_true(free_memory(r) == 0);
+    expect_done(CALL(r, MEMORY_FREE, b));
+    calls_load(r, MODULE, calls_ptx); /* the name is free, and so is the memory */
+    assert_true(free_memory(r) == 1024 - 256);
+    expect_done(CALL(r, MEMORY_FREE, a));
+    expect_done(CALL(r, MODULE_UNLOAD, MODULE));
+    assert_true(free_memory(r) == RIG_QUOTA - 1024);
+    assert_true(vgpu_account_held_bytes(r->account) == 0);
+}
+
+/* W9: contexts are counted, for the card. */
+static void w9_contexts(void **state)
+{
+    struct rig *r = *state;
+    assert_int_equal(r->page->slots[0].contexts, 1);
+    expect_done(CALL(r, CONTEXT_CREATE, OTHER, 0));
+    assert_int_equal(r->page->slots[0].contexts, 2);
+    expect_done(CALL(r, CONTEXT_DESTROY, OTHER));
+    expect_ok(CALL(r, CONTEXT_SYNCHRONIZE, 0)); /* that was posted */
+    assert_int_equal(r->page->slots[0].contexts, 1);
+    assert_int_equal(r->page->slots[1].contexts, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -346,6 +396,8 @@ int main(void)
         VGPU_TEST_F(p30_typed_requests_share_the_error, calls_setup, rig_teardown),
         VGPU_TEST_F(p16_a_fault_is_sticky, calls_setup, rig_teardown),
         VGPU_TEST_F(typed_requests_beside_calls, calls_setup, rig_teardown),
+        VGPU_TEST_F(w9_the_account, calls_setup_account, rig_teardown),
+        VGPU_TEST_F(w9_contexts, calls_setup_account, rig_teardown),
         VGPU_TEST_F(p3_a_backend_without_a_driver, rig_setup_session, rig_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,6 +24,7 @@
 /* Where a worker finds what it was given (docs/worker.md); 0 to 2 are as usual. */
 enum { WORKER_FD = 3, ACCOUNT_FD = 4, GIVEN = 5 };
 
+#define PAGEABLE         "--allow-pageable-access"
 #define DEFAULT_UID_BASE 1900000000u /* a range that neither distributions nor systemd hand out */
 #define NOBODY_UID       65534u
 
@@ -106,6 +107,7 @@ struct arguments {
     char *list[32];
     char numbers[12][24];
     char uuid[VGPU_UUID_TEXT];
+    char pageable[sizeof(PAGEABLE)];
     unsigned count, number_count;
 };
 
@@ -139,6 +141,7 @@ static void make_arguments(struct vgpu_mediator *m, const struct vgpu_tenant *te
 {
     const struct vgpu_gpu *gpu = &m->gpus[tenant->gpu];
     memset(a, 0, sizeof(*a));
+    memcpy(a->pageable, PAGEABLE, sizeof(PAGEABLE));
     a->list[a->count++] = m->worker_path;
     add(a, "--fd", "3");
     add_number(a, "--vm", tenant->vm_id);
@@ -146,6 +149,8 @@ static void make_arguments(struct vgpu_mediator *m, const struct vgpu_tenant *te
     add(a, "--backend", vgpu_backend_name(gpu->setting.backend));
     if (gpu->setting.backend == VGPU_GPU_CUDA)
         add_gpu(a, &gpu->setting);
+    if (gpu->setting.backend == VGPU_GPU_CUDA && m->settings->allow_pageable_access)
+        a->list[a->count++] = a->pageable;
     add_number(a, "--memory", tenant->quota->quota_bytes);
     add_number(a, "--account-fd", ACCOUNT_FD);
     add_number(a, "--account-slot", slot);
@@ -298,8 +303,9 @@ int vgpu_launch_worker(struct vgpu_mediator *m, const struct vgpu_tenant *tenant
 
 int vgpu_launch_probe(struct vgpu_mediator *m, int out, int err, pid_t *pid)
 {
-    char probe[] = "--probe";
-    char *const list[] = {m->worker_path, probe, NULL};
+    char probe[] = "--probe", pageable[] = PAGEABLE;
+    char *const list[] = {m->worker_path, probe,
+                          m->settings->allow_pageable_access ? pageable : NULL, NULL};
     return launch(
         m, list,
         &(struct vgpu_launch){.in = -1, .out = out, .err = err, .socket = -1, .account = -1}, pid);

@@ -68,6 +68,7 @@ struct vgpu_settings {
     bool has_worker_uid_base;
     uint32_t worker_uid_base;
     bool admit_unknown;
+    bool allow_pageable_access; /* use GPUs that can reach pageable host memory */
     uint32_t max_vms;
     uint32_t local_vm_base;
     uint32_t local_clients;    /* of one user */

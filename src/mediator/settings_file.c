@@ -181,6 +181,11 @@ static int set_mediator(struct reader *r, const char *key, const char *value)
             return fail(r, "admit_unknown = '%s' is neither yes nor no", value);
         return 0;
     }
+    if (!strcmp(key, "allow_pageable_access")) {
+        if (vgpu_parse_bool(value, &s->allow_pageable_access))
+            return fail(r, "allow_pageable_access = '%s' is neither yes nor no", value);
+        return 0;
+    }
     if (!strcmp(key, "max_vms"))
         return set_u32(r, key, value, 1, VGPU_SETTINGS_VMS, &s->max_vms);
     if (!strcmp(key, "local_clients"))
@@ -189,7 +194,8 @@ static int set_mediator(struct reader *r, const char *key, const char *value)
         return set_u32(r, key, value, 0, UINT32_MAX - VGPU_SETTINGS_VMS, &s->local_vm_base);
     return fail(r,
                 "unknown key '%s' in [mediator] (known: listen watch log_level worker "
-                "worker_uid_base admit_unknown max_vms local_vm_base local_clients)",
+                "worker_uid_base admit_unknown allow_pageable_access max_vms local_vm_base "
+                "local_clients)",
                 key);
 }
 

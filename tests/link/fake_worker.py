@@ -25,6 +25,8 @@ def request_text(words):
 
 
 def probe():
+    with open(os.environ['VGPU_FAKE'] + '.probed', 'w') as f:
+        f.write(' '.join(sys.argv[1:]))
     try:
         with open(os.environ['VGPU_FAKE'] + '.gpus') as f:
             lines = f.readlines()

@@ -120,6 +120,19 @@ class Probes(unittest.TestCase):
         self.assertIn('not as it should be', m.lines('probe')[0]['reason'])
         self.assertEqual(m.lines('ready')[0]['pools'], 'A')
 
+    def test_pageable_access_is_passed_on(self):
+        """To the probe, which decides by it what can be used, and to workers on cuda GPUs."""
+        pools = '[pool A]\ngpus = 0\n[pool B]\ngpus = software\n'
+        for said in ('yes', 'no'):
+            m = self.mediator(config='[mediator]\nallow_pageable_access = %s\n%s' % (said, pools), gpus=gpu(0))
+            for pool in 'AB':
+                with link.connect(m.listen) as d:
+                    d.attach(pool=pool)
+                    args = json.loads(d.ask(say('args')).data)
+                self.assertEqual('--allow-pageable-access' in args, said == 'yes' and pool == 'A', args)
+            with open(m.fake_start + '.probed') as f:
+                self.assertEqual('--allow-pageable-access' in f.read(), said == 'yes')
+
     def test_it_does_not_end(self):
         m = self.mediator(config='[pool A]\nbackend = auto\n[scheduler]\nstart_ms = 1000\n', gpus='sleep\n' + gpu(0))
         self.assertIn('does not end', m.lines('probe')[0]['reason'])

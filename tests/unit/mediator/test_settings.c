@@ -160,6 +160,7 @@ static void test_errors(void **state)
     refuses("[limits]\n\n[limits]", 3, "twice");
     refuses("[mediator]\nlog_level = loud", 2, "loud");
     refuses("[mediator]\nadmit_unknown = maybe", 2, "maybe");
+    refuses("[mediator]\nallow_pageable_access = maybe", 2, "maybe");
     refuses("[mediator]\nmax_vms = 0", 2, "max_vms");
     refuses("[mediator]\nmax_vms = 12x", 2, "12x");
     refuses("[mediator]\nmax_vms = -1", 2, "-1");

@@ -28,12 +28,34 @@ static void check_rejection(const struct vgpu_answer *a)
     MUST(n >= 32 && n <= sizeof(out));
 }
 
+/* P28, P30, P31. */
+static void check_driver_call(const struct vgpu_call *c, const uint8_t *data)
+{
+    const struct vgpu_call_info *info = c->info;
+    MUST(info == vgpu_call_info(c->opcode) && c->opcode >= 0x1000 && c->opcode <= 0x1FFF);
+    MUST(c->named && (info->posted || !c->async));
+    /* Header, session and context are before the slots, and what follows is right behind them. */
+    MUST(c->slots >= data + 48 && c->data == c->slots + 8 * (size_t)info->in_count);
+    MUST(info->payload != VGPU_PAYLOAD_NONE || !c->data_length);
+    if (info->payload == VGPU_PAYLOAD_TEXT)
+        MUST(c->data_length >= 1 && c->data_length <= VGPU_CALL_TEXT_MAX &&
+             !memchr(c->data, 0, c->data_length));
+    if (info->stage_slot >= 0 && c->data_length) {
+        static const uint8_t zero[8];
+        MUST(!memcmp(c->slots + 8 * (size_t)info->stage_slot, zero, 8));
+    }
+}
+
 static void check_call(const struct vgpu_call *c, const uint8_t *data, size_t size)
 {
     MUST(c->opcode != VGPU_OP_SESSION_REQUEST);
     MUST(c->named || !c->session);
     MUST(c->named || c->opcode < VGPU_OP_SESSION_FIRST);
     MUST(c->data >= data && c->data_length <= size && c->data <= data + size - c->data_length);
+    if (c->info) {
+        check_driver_call(c, data);
+        return;
+    }
     switch (c->opcode) {
     case VGPU_OP_STAGE_WRITE:
         MUST(c->data_length >= 1);

@@ -299,8 +299,6 @@ CUresult vgpu_calls_run(struct vgpu_calls *calls, uint64_t context, struct vgpu_
         status = enter(calls, context, frame);
     if (status != CUDA_SUCCESS)
         return status;
-    /* Device memory that a call takes or gives back passes here and nowhere else: memory_alloc,
-     * memory_alloc_async, memory_free, memory_free_async, array_*, pool_*, module_*. */
     status = vgpu_calls_execute(calls, frame);
     if (frame->fill_length > frame->fill_capacity)
         frame->fill_length = frame->fill_capacity;
@@ -324,6 +322,18 @@ void vgpu_calls_undo(struct vgpu_calls *calls, enum vgpu_kind kind, uint64_t nam
     drop_tree(calls, e);
     if (usable)
         vgpu_calls_end(calls, kind, object);
+}
+
+uint32_t vgpu_calls_contexts(const struct vgpu_calls *calls)
+{
+    uint32_t count = 0;
+    const struct vgpu_calls_entry *e, *before;
+    for (e = LIST_FIRST(&calls->contexts); e; e = LIST_NEXT(e, link)) {
+        for (before = LIST_FIRST(&calls->contexts); before->object != e->object;)
+            before = LIST_NEXT(before, link);
+        count += before == e;
+    }
+    return count;
 }
 
 CUresult vgpu_calls_drain(struct vgpu_calls *calls)

@@ -92,6 +92,9 @@ void vgpu_calls_undo(struct vgpu_calls *calls, enum vgpu_kind kind, uint64_t nam
 /* Waits for every context with something in flight; answers the first error. */
 CUresult vgpu_calls_drain(struct vgpu_calls *calls);
 
+/* Contexts that there are, however many names they have. */
+uint32_t vgpu_calls_contexts(const struct vgpu_calls *calls);
+
 /* ---- For the generated code ---- */
 
 /* NULL: no such name of that kind. */

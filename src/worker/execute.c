@@ -190,6 +190,56 @@ static bool moves_memory(const struct vgpu_call_info *info)
     }
 }
 
+/* What a call is about to take, as far as it says so. */
+static uint64_t asked_bytes(const struct vgpu_call_frame *frame)
+{
+    switch (frame->info->opcode) {
+    case VGPU_CALL_MEMORY_ALLOC:
+    case VGPU_CALL_MEMORY_ALLOC_ASYNC:
+        return frame->in[0];
+    default:
+        return 0;
+    }
+}
+
+static CUresult over_quota(struct vgpu_executor *x, struct vgpu_job *job)
+{
+    int n = snprintf((char *)job->answer, VGPU_ANSWER_DATA_BYTES,
+                     "more than the %llu bytes that are free",
+                     (unsigned long long)vgpu_account_free_bytes(x->account));
+    job->answer_length = (uint32_t)n;
+    job->made_kind = VGPU_KIND_NONE;
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+/* Ends what a call has made; its answer is not wanted any more. */
+static void take_back(struct vgpu_executor *x, const struct vgpu_job *job,
+                      const struct vgpu_call_frame *made)
+{
+    uint64_t value = made->info->out_count ? made->out[0] : 0;
+    char text[64];
+    struct vgpu_call_frame undo = {.info = vgpu_call_info(made->info->undo),
+                                   .in = &value,
+                                   .payload = "",
+                                   .text = text,
+                                   .text_size = sizeof(text)};
+    if (made->made_kind != VGPU_KIND_NONE)
+        vgpu_calls_undo(&x->calls, made->made_kind, made->made_name, made->made_serial);
+    else if (undo.info)
+        (void)vgpu_calls_run(&x->calls, job->context, &undo);
+}
+
+/* The VM sees its tenant's share as its card. */
+static void show_quota(struct vgpu_executor *x, struct vgpu_call_frame *frame)
+{
+    uint64_t free_bytes = vgpu_account_free_bytes(x->account);
+    uint64_t total_bytes = vgpu_account_quota_bytes(x->account);
+    if (free_bytes < frame->out[0])
+        frame->out[0] = free_bytes;
+    if (total_bytes < frame->out[1])
+        frame->out[1] = total_bytes;
+}
+
 static CUresult run_call(struct vgpu_executor *x, struct vgpu_job *job)
 {
     const struct vgpu_call_info *info = job->info;
@@ -206,10 +256,15 @@ static CUresult run_call(struct vgpu_executor *x, struct vgpu_job *job)
         .text = (char *)job->answer,
         .text_size = VGPU_ANSWER_DATA_BYTES,
     };
+    uint64_t asked = asked_bytes(&frame);
+    if (asked && vgpu_account_reserve(x->account, asked))
+        return over_quota(x, job);
     CUresult status = vgpu_calls_run(&x->calls, job->context, &frame);
     /* A stage can be 64 MiB: it goes now, not when somebody fetches the answer. */
     vgpu_blob_free(&job->blob);
     if (status == CUDA_SUCCESS) {
+        if (info->opcode == VGPU_CALL_CUMEMGETINFO_V2)
+            show_quota(x, &frame);
         job->answer_length = (uint32_t)out_bytes + frame.fill_length;
         job->made_kind = frame.made_kind;
         job->made_name = frame.made_name;
@@ -217,8 +272,13 @@ static CUresult run_call(struct vgpu_executor *x, struct vgpu_job *job)
     } else {
         job->answer_length = (uint32_t)strnlen(frame.text, frame.text_size);
     }
-    if (moves_memory(info))
+    if (info->context_free)
+        vgpu_account_set_contexts(x->account, vgpu_calls_contexts(&x->calls));
+    if (moves_memory(info) && !settle(x)) {
+        take_back(x, job, &frame);
         settle(x);
+        return over_quota(x, job);
+    }
     return status;
 }
 
@@ -267,6 +327,7 @@ static CUresult run(struct vgpu_executor *x, struct vgpu_job *job)
         return run_call(x, job);
     case VGPU_JOB_CALL_UNDO:
         vgpu_calls_undo(&x->calls, job->made_kind, job->made_name, job->made_serial);
+        vgpu_account_set_contexts(x->account, vgpu_calls_contexts(&x->calls));
         status = CUDA_SUCCESS;
         break;
     }

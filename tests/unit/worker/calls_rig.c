@@ -34,7 +34,7 @@ static struct vgpu_driver *spied_driver(struct vgpu_backend *b)
     return driver;
 }
 
-int calls_setup_bare(void **state)
+static int set_up(void **state, uint64_t quota)
 {
     static struct vgpu_backend_ops ops;
     struct vgpu_backend *backend;
@@ -44,7 +44,20 @@ int calls_setup_bare(void **state)
         return -1;
     ops = vgpu_backend_software;
     ops.driver = spied_driver;
-    return rig_setup_on(state, &ops, backend, RIG_SESSION);
+    return rig_setup_on(state, &ops, backend, RIG_SESSION, quota);
+}
+
+int calls_setup_bare(void **state)
+{
+    return set_up(state, 0);
+}
+
+int calls_setup_account(void **state)
+{
+    if (set_up(state, CALLS_QUOTA))
+        return -1;
+    expect_done(CALL((struct rig *)*state, PRIMARY_RETAIN, CALLS_CONTEXT, 0));
+    return 0;
 }
 
 int calls_setup(void **state)

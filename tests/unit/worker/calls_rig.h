@@ -13,8 +13,10 @@
 #define CALLS_CONTEXT 0xC0117E87u /* the primary context that calls_setup retains */
 
 /* VGPU_TEST_F setups, with rig_teardown. */
-int calls_setup(void **state);      /* with a context */
-int calls_setup_bare(void **state); /* without */
+int calls_setup(void **state);         /* with a context */
+int calls_setup_bare(void **state);    /* without */
+int calls_setup_account(void **state); /* with one, in an account of CALLS_QUOTA bytes */
+#define CALLS_QUOTA (1u << 20)
 
 /* The table of this rig's driver, before the first call: what it is by itself, and the copy. */
 extern const struct vgpu_driver_ops *calls_real;

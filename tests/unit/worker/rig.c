@@ -30,23 +30,23 @@ static bool gate_is_open(void *context)
     return gate != VGPU_GATE_CLOSED && gate != VGPU_GATE_RETURNED;
 }
 
-static int open_account(struct rig *r)
+static int open_account(struct rig *r, uint64_t quota)
 {
     struct vgpu_account_page head = {.magic = VGPU_ACCOUNT_MAGIC, .slot_count = 2};
     int fd = vgpu_memfd_create("account", VGPU_MFD_CLOEXEC);
     int rc = fd < 0 || ftruncate(fd, VGPU_ACCOUNT_BYTES) || pwrite(fd, &head, 64, 0) != 64 ||
-             vgpu_account_open(fd, 0, RIG_QUOTA, &r->account) ||
-             vgpu_account_open(fd, 1, RIG_QUOTA, &r->neighbour);
+             vgpu_account_open(fd, 0, quota, &r->account) ||
+             vgpu_account_open(fd, 1, quota, &r->neighbour);
     close(fd);
     return rc ? -1 : 0;
 }
 
-static int make(void **state, const struct vgpu_backend_ops *ops, struct vgpu_backend *backend,
-                uint64_t session, bool account)
+int rig_setup_on(void **state, const struct vgpu_backend_ops *ops, struct vgpu_backend *backend,
+                 uint64_t session, uint64_t quota)
 {
     struct rig *r = calloc(1, sizeof(*r));
     struct vgpu_device_info info;
-    if (!r || (account && open_account(r)))
+    if (!r || (quota && open_account(r, quota)))
         return -1;
     r->ops = ops;
     r->backend = backend;
@@ -67,19 +67,13 @@ static int make(void **state, const struct vgpu_backend_ops *ops, struct vgpu_ba
     return 0;
 }
 
-int rig_setup_on(void **state, const struct vgpu_backend_ops *ops, struct vgpu_backend *backend,
-                 uint64_t session)
-{
-    return make(state, ops, backend, session, false);
-}
-
 static int setup(void **state, uint64_t session, bool account)
 {
     struct vgpu_backend *backend;
     char why[100];
     if (fake_ops.open(&(struct vgpu_backend_config){0}, &backend, why, sizeof(why)))
         return -1;
-    return make(state, &fake_ops, backend, session, account);
+    return rig_setup_on(state, &fake_ops, backend, session, account ? RIG_QUOTA : 0);
 }
 
 int rig_setup(void **state)

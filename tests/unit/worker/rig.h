@@ -37,10 +37,10 @@ int rig_setup(void **state);         /* session 0 */
 int rig_setup_session(void **state); /* session RIG_SESSION */
 int rig_setup_account(void **state); /* session 0, in an account of RIG_QUOTA bytes */
 int rig_teardown(void **state);
-#define RIG_QUOTA 4096u
-/* The same on another backend, open; teardown closes it. */
+/* The same on another backend, open, which teardown closes; quota 0: without an account. */
 int rig_setup_on(void **state, const struct vgpu_backend_ops *ops, struct vgpu_backend *backend,
-                 uint64_t session);
+                 uint64_t session, uint64_t quota);
+#define RIG_QUOTA   4096u
 #define RIG_SESSION 0x1122334455667788ull
 
 /* Hands a request in; answers its seq. */

@@ -320,6 +320,73 @@ static void typed_requests_beside_calls(void **state)
     assert_int_equal(get64(got->data + 104), before - (1 << 20));
 }
 
+/* W9: the tenant's other sessions count, and what the quota refuses is not there. */
+static void w9_the_quota_of_the_tenant(void **state)
+{
+    struct rig *r = *state;
+    const struct response *got = CALL(r, CUMEMGETINFO_V2);
+    assert_int_equal(calls_out(got, 0), CALLS_QUOTA);
+    assert_int_equal(calls_out(got, 1), CALLS_QUOTA);
+    uint64_t a = calls_alloc(r, 600 << 10);
+    assert_int_equal(vgpu_account_free_bytes(r->neighbour), CALLS_QUOTA - (600 << 10));
+    expect_status(CALL(r, MEMORY_ALLOC, 500 << 10), 0, CUDA_ERROR_OUT_OF_MEMORY);
+    expect_status(CALL(r, MEMORY_ALLOC_ASYNC, 500 << 10, 0, 0), 0, CUDA_ERROR_OUT_OF_MEMORY);
+    assert_int_equal(vgpu_account_held_bytes(r->account), 600 << 10);
+    assert_int_equal(vgpu_account_reserve(r->neighbour, 400 << 10), 0);
+    assert_int_equal(free_bytes(r), 24 << 10);
+    /* The allocation is rounded up, and then it is too much: it goes back. */
+    uint64_t b = calls_alloc(r, (24 << 10) - 256);
+    expect_status(CALL(r, MEMORY_ALLOC, 257), 0, CUDA_ERROR_OUT_OF_MEMORY);
+    vgpu_account_release(r->neighbour, 1);
+    expect_status(CALL(r, MEMORY_ALLOC, 257), 0, CUDA_ERROR_OUT_OF_MEMORY);
+    assert_int_equal(free_bytes(r), 257);
+    assert_int_equal(vgpu_account_held_bytes(r->account), (624 << 10) - 256);
+    /* So do the variables of a module, with its name. */
+    static const char large[] = ".version 6.4\n.target sm_70\n.address_size 64\n"
+                                ".visible .global .align 8 .b8 t[4096];\n";
+    const struct response *load =
+        calls_do(r, VGPU_CALL_MODULE_LOAD, SLOTS(MODULE, 0), large, sizeof(large) - 1);
+    expect_status(load, 0, CUDA_ERROR_OUT_OF_MEMORY);
+    assert_int_equal(free_bytes(r), 257);
+    expect_done(CALL(r, MEMORY_FREE, b));
+    expect_done(calls_do(r, VGPU_CALL_MODULE_LOAD, SLOTS(MODULE, 0), large, sizeof(large) - 1));
+    expect_done(CALL(r, MEMORY_FREE, a));
+    expect_done(CALL(r, CONTEXT_DESTROY, CALLS_CONTEXT));
+    rig_settle(r);
+    assert_int_equal(vgpu_account_held_bytes(r->account), 0);
+    vgpu_account_release(r->neighbour, 400 << 10);
+}
+
+/* Contexts count once, however many names they have. */
+static void contexts_are_counted(void **state)
+{
+    struct rig *r = *state;
+    struct vgpu_driver *driver = r->ops->driver(r->backend);
+    struct vgpu_calls calls;
+    char text[100];
+    vgpu_calls_init(&calls, driver);
+    static const struct {
+        uint32_t opcode;
+        uint64_t name;
+        uint32_t count;
+    } steps[] = {
+        {VGPU_CALL_PRIMARY_RETAIN, 1, 1},  {VGPU_CALL_PRIMARY_RETAIN, 2, 1},
+        {VGPU_CALL_CONTEXT_CREATE, 3, 2},  {VGPU_CALL_PRIMARY_RETAIN, 4, 2},
+        {VGPU_CALL_CONTEXT_DESTROY, 1, 2}, {VGPU_CALL_CONTEXT_DESTROY, 4, 2},
+        {VGPU_CALL_CONTEXT_DESTROY, 2, 1}, {VGPU_CALL_CONTEXT_DESTROY, 3, 0},
+    };
+    for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        struct vgpu_call_frame frame = {.info = vgpu_call_info(steps[i].opcode),
+                                        .in = SLOTS(steps[i].name, 0),
+                                        .payload = "",
+                                        .text = text,
+                                        .text_size = sizeof(text)};
+        assert_int_equal(vgpu_calls_run(&calls, 0, &frame), CUDA_SUCCESS);
+        assert_int_equal(vgpu_calls_contexts(&calls), steps[i].count);
+    }
+    vgpu_calls_destroy(&calls);
+}
+
 /* P3: a backend without a driver has no such calls. */
 static void p3_a_backend_without_a_driver(void **state)
 {
@@ -346,6 +413,8 @@ int main(void)
         VGPU_TEST_F(p30_typed_requests_share_the_error, calls_setup, rig_teardown),
         VGPU_TEST_F(p16_a_fault_is_sticky, calls_setup, rig_teardown),
         VGPU_TEST_F(typed_requests_beside_calls, calls_setup, rig_teardown),
+        VGPU_TEST_F(w9_the_quota_of_the_tenant, calls_setup_account, rig_teardown),
+        VGPU_TEST_F(contexts_are_counted, calls_setup_bare, rig_teardown),
         VGPU_TEST_F(p3_a_backend_without_a_driver, rig_setup_session, rig_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,6 +67,8 @@ static CUresult make_context(struct sw_driver *d, struct vgpu_driver_context **c
     LIST_INIT(&c->modules);
     LIST_INIT(&c->streams);
     LIST_INIT(&c->events);
+    LIST_INIT(&c->arrays);
+    LIST_INIT(&c->objects);
     LIST_INSERT_HEAD(&d->contexts, c, link);
     d->context_count += !primary;
     *context = c;
@@ -117,6 +119,7 @@ static void end_context(struct sw_driver *d, struct vgpu_driver_context *c)
 {
     if (d->current == c)
         d->current = NULL;
+    sw_arrays_end(d, c);
     sw_modules_end(d, c);
     sw_streams_end(c);
     sw_memory_end(d, c);
@@ -188,72 +191,6 @@ static CUresult printf_read(struct vgpu_driver *driver, uint32_t size, uint64_t 
     return CUDA_ERROR_NOT_SUPPORTED;
 }
 
-static CUresult array_create(struct vgpu_driver *driver, struct vgpu_driver_array **array,
-                             size_t width, size_t height, size_t depth, uint32_t format,
-                             uint32_t channels, uint32_t flags)
-{
-    return CUDA_ERROR_NOT_SUPPORTED;
-}
-
-static CUresult array_destroy(struct vgpu_driver *driver, struct vgpu_driver_array *array)
-{
-    return CUDA_ERROR_NOT_SUPPORTED;
-}
-
-static CUresult array_write(struct vgpu_driver *driver, struct vgpu_driver_array *array,
-                            size_t x_bytes, size_t y, size_t z, size_t row_bytes, size_t rows,
-                            struct vgpu_driver_stream *stream, const void *data, size_t data_length)
-{
-    return CUDA_ERROR_NOT_SUPPORTED;
-}
-
-static CUresult array_read(struct vgpu_driver *driver, struct vgpu_driver_array *array,
-                           size_t x_bytes, size_t y, size_t z, size_t row_bytes, size_t rows,
-                           uint32_t size, struct vgpu_driver_stream *stream, void *data,
-                           uint32_t data_capacity, uint32_t *data_length)
-{
-    return CUDA_ERROR_NOT_SUPPORTED;
-}
-
-static CUresult array_copy(struct vgpu_driver *driver, struct vgpu_driver_array *destination_array,
-                           CUdeviceptr destination, size_t destination_pitch,
-                           size_t destination_slice, size_t destination_x_bytes,
-                           size_t destination_y, size_t destination_z,
-                           struct vgpu_driver_array *source_array, CUdeviceptr source,
-                           size_t source_pitch, size_t source_slice, size_t source_x_bytes,
-                           size_t source_y, size_t source_z, size_t row_bytes, size_t rows,
-                           size_t depth, struct vgpu_driver_stream *stream)
-{
-    return CUDA_ERROR_NOT_SUPPORTED;
-}
-
-static CUresult texture_create(struct vgpu_driver *driver, uint64_t *texture,
-                               uint32_t resource_type, struct vgpu_driver_array *array,
-                               CUdeviceptr address, uint32_t format, uint32_t channels,
-                               size_t width, size_t height, size_t pitch, uint32_t address_mode_0,
-                               uint32_t address_mode_1, uint32_t address_mode_2,
-                               uint32_t filter_mode, uint32_t flags, float border_0, float border_1,
-                               float border_2, float border_3)
-{
-    return CUDA_ERROR_NOT_SUPPORTED;
-}
-
-static CUresult texture_destroy(struct vgpu_driver *driver, uint64_t texture)
-{
-    return CUDA_ERROR_NOT_SUPPORTED;
-}
-
-static CUresult surface_create(struct vgpu_driver *driver, uint64_t *surface,
-                               struct vgpu_driver_array *array)
-{
-    return CUDA_ERROR_NOT_SUPPORTED;
-}
-
-static CUresult surface_destroy(struct vgpu_driver *driver, uint64_t surface)
-{
-    return CUDA_ERROR_NOT_SUPPORTED;
-}
-
 const struct vgpu_driver_ops vgpu_software_driver_ops = {
     .context_use = context_use,
     .device_attributes = sw_device_attributes,
@@ -302,15 +239,15 @@ const struct vgpu_driver_ops vgpu_software_driver_ops = {
     .event_query = sw_event_query,
     .event_synchronize = sw_event_synchronize,
     .event_elapsed = sw_event_elapsed,
-    .array_create = array_create,
-    .array_destroy = array_destroy,
-    .array_write = array_write,
-    .array_read = array_read,
-    .array_copy = array_copy,
-    .texture_create = texture_create,
-    .texture_destroy = texture_destroy,
-    .surface_create = surface_create,
-    .surface_destroy = surface_destroy,
+    .array_create = sw_array_create,
+    .array_destroy = sw_array_destroy,
+    .array_write = sw_array_write,
+    .array_read = sw_array_read,
+    .array_copy = sw_array_copy,
+    .texture_create = sw_texture_create,
+    .texture_destroy = sw_texture_destroy,
+    .surface_create = sw_surface_create,
+    .surface_destroy = sw_surface_destroy,
 };
 
 struct vgpu_driver *vgpu_software_driver_create(struct vgpu_backend *b, struct ptx_memory *memory)

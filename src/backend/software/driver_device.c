@@ -30,21 +30,49 @@ static const struct {
     {11, INT32_MAX}, /* MAX_PITCH */
     {12, 65536},     /* MAX_REGISTERS_PER_BLOCK */
     {14, 512},       /* TEXTURE_ALIGNMENT */
-    {36, 1000000},   /* MEMORY_CLOCK_RATE: kHz; it is the host's memory, nobody knows */
-    {37, 64},        /* GLOBAL_MEMORY_BUS_WIDTH: bits, the same */
-    {39, 1024},      /* MAX_THREADS_PER_MULTIPROCESSOR */
-    {41, 1},         /* UNIFIED_ADDRESSING */
-    {51, 32},        /* TEXTURE_PITCH_ALIGNMENT */
-    {75, 7},         /* COMPUTE_CAPABILITY_MAJOR */
-    {76, 5},         /* COMPUTE_CAPABILITY_MINOR */
-    {79, 1},         /* GLOBAL_L1_CACHE_SUPPORTED */
-    {80, 1},         /* LOCAL_L1_CACHE_SUPPORTED */
-    {81, 65536},     /* MAX_SHARED_MEMORY_PER_MULTIPROCESSOR */
-    {82, 65536},     /* MAX_REGISTERS_PER_MULTIPROCESSOR */
-    {87, 32},        /* SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO */
-    {97, 49152},     /* MAX_SHARED_MEMORY_PER_BLOCK_OPTIN */
-    {106, 16},       /* MAX_BLOCKS_PER_MULTIPROCESSOR */
-    {115, 1},        /* MEMORY_POOLS_SUPPORTED */
+    /* What textures and surfaces may be: width, height, depth or layers. */
+    {21, 131072},
+    {22, 131072},
+    {23, 65536},
+    {24, 16384},
+    {25, 16384},
+    {26, 16384}, /* 1D to 3D */
+    {27, 32768},
+    {28, 32768},
+    {29, 2048},
+    {42, 32768},
+    {43, 2048}, /* layered */
+    {55, 32768},
+    {56, 131072},
+    {57, 65536},
+    {58, 16384},
+    {59, 16384},
+    {60, 16384}, /* surfaces */
+    {61, 32768},
+    {62, 2048},
+    {63, 32768},
+    {64, 32768},
+    {65, 2048}, /* layered */
+    {69, 1 << 28},
+    {70, 131072},
+    {71, 65000},
+    {72, 2097120}, /* on linear memory; the pitch */
+    {30, 512},     /* SURFACE_ALIGNMENT */
+    {36, 1000000}, /* MEMORY_CLOCK_RATE: kHz; it is the host's memory, nobody knows */
+    {37, 64},      /* GLOBAL_MEMORY_BUS_WIDTH: bits, the same */
+    {39, 1024},    /* MAX_THREADS_PER_MULTIPROCESSOR */
+    {41, 1},       /* UNIFIED_ADDRESSING */
+    {51, 32},      /* TEXTURE_PITCH_ALIGNMENT */
+    {75, 7},       /* COMPUTE_CAPABILITY_MAJOR */
+    {76, 5},       /* COMPUTE_CAPABILITY_MINOR */
+    {79, 1},       /* GLOBAL_L1_CACHE_SUPPORTED */
+    {80, 1},       /* LOCAL_L1_CACHE_SUPPORTED */
+    {81, 65536},   /* MAX_SHARED_MEMORY_PER_MULTIPROCESSOR */
+    {82, 65536},   /* MAX_REGISTERS_PER_MULTIPROCESSOR */
+    {87, 32},      /* SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO */
+    {97, 49152},   /* MAX_SHARED_MEMORY_PER_BLOCK_OPTIN */
+    {106, 16},     /* MAX_BLOCKS_PER_MULTIPROCESSOR */
+    {115, 1},      /* MEMORY_POOLS_SUPPORTED */
 };
 
 static int32_t attribute(const struct sw_driver *d, uint32_t number)

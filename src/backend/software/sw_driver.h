@@ -62,6 +62,19 @@ struct vgpu_driver_event {
     uint64_t ns; /* CLOCK_MONOTONIC, when recorded */
 };
 
+struct vgpu_driver_array {
+    LIST_ENTRY(vgpu_driver_array) link;
+    uint64_t handle; /* software.h's */
+    bool surface;    /* made for them, too */
+};
+
+/* A texture or surface: the guest has software.h's own handle. */
+struct sw_object {
+    LIST_ENTRY(sw_object) link;
+    uint64_t handle;
+    bool surface;
+};
+
 struct vgpu_driver_context {
     LIST_ENTRY(vgpu_driver_context) link;
     bool primary;
@@ -73,6 +86,8 @@ struct vgpu_driver_context {
     LIST_HEAD(, vgpu_driver_module) modules;
     LIST_HEAD(, vgpu_driver_stream) streams;
     LIST_HEAD(, vgpu_driver_event) events;
+    LIST_HEAD(, vgpu_driver_array) arrays;
+    LIST_HEAD(, sw_object) objects;
 };
 
 struct sw_driver {
@@ -107,6 +122,8 @@ void sw_memory_end(struct sw_driver *d, struct vgpu_driver_context *context);
 /* driver_module.c, driver_stream.c: free what a context has of theirs. */
 void sw_modules_end(struct sw_driver *d, struct vgpu_driver_context *context);
 void sw_streams_end(struct vgpu_driver_context *context);
+/* driver_array.c: with the textures and surfaces. */
+void sw_arrays_end(struct sw_driver *d, struct vgpu_driver_context *context);
 
 /* Members of struct vgpu_driver_ops, by file. */
 extern const struct vgpu_driver_ops vgpu_software_driver_ops;
@@ -185,6 +202,33 @@ CUresult sw_event_query(SW_ARGS, struct vgpu_driver_event *event, uint32_t *resu
 CUresult sw_event_synchronize(SW_ARGS, struct vgpu_driver_event *event);
 CUresult sw_event_elapsed(SW_ARGS, float *milliseconds, struct vgpu_driver_event *start,
                           struct vgpu_driver_event *end);
+/* driver_array.c */
+CUresult sw_array_create(SW_ARGS, struct vgpu_driver_array **array, size_t width, size_t height,
+                         size_t depth, uint32_t format, uint32_t channels, uint32_t flags);
+CUresult sw_array_destroy(SW_ARGS, struct vgpu_driver_array *array);
+CUresult sw_array_write(SW_ARGS, struct vgpu_driver_array *array, size_t x_bytes, size_t y,
+                        size_t z, size_t row_bytes, size_t rows, struct vgpu_driver_stream *stream,
+                        const void *data, size_t data_length);
+CUresult sw_array_read(SW_ARGS, struct vgpu_driver_array *array, size_t x_bytes, size_t y, size_t z,
+                       size_t row_bytes, size_t rows, uint32_t size,
+                       struct vgpu_driver_stream *stream, void *data, uint32_t data_capacity,
+                       uint32_t *data_length);
+CUresult sw_array_copy(SW_ARGS, struct vgpu_driver_array *destination_array,
+                       CUdeviceptr destination, size_t destination_pitch, size_t destination_slice,
+                       size_t destination_x_bytes, size_t destination_y, size_t destination_z,
+                       struct vgpu_driver_array *source_array, CUdeviceptr source,
+                       size_t source_pitch, size_t source_slice, size_t source_x_bytes,
+                       size_t source_y, size_t source_z, size_t row_bytes, size_t rows,
+                       size_t depth, struct vgpu_driver_stream *stream);
+CUresult sw_texture_create(SW_ARGS, uint64_t *texture, uint32_t resource_type,
+                           struct vgpu_driver_array *array, CUdeviceptr address, uint32_t format,
+                           uint32_t channels, size_t width, size_t height, size_t pitch,
+                           uint32_t address_mode_0, uint32_t address_mode_1,
+                           uint32_t address_mode_2, uint32_t filter_mode, uint32_t flags,
+                           float border_0, float border_1, float border_2, float border_3);
+CUresult sw_texture_destroy(SW_ARGS, uint64_t texture);
+CUresult sw_surface_create(SW_ARGS, uint64_t *surface, struct vgpu_driver_array *array);
+CUresult sw_surface_destroy(SW_ARGS, uint64_t surface);
 /* driver_device.c */
 CUresult sw_device_attributes(SW_ARGS, uint32_t first, void *values, uint32_t values_capacity,
                               uint32_t *values_length);

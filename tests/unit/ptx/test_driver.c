@@ -3,69 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/driver.h"
-#include "ptx_rig.h"
-#include "software.h"
+#include "driver_rig.h"
 #include "vgpu/protocol.h"
-
-#define QUOTA (16u << 20)
-
-struct driver_rig {
-    struct vgpu_backend *b;
-    struct vgpu_driver *d;
-    const struct vgpu_driver_ops *o;
-    struct vgpu_driver_context *context;
-};
-
-static int setup(void **state)
-{
-    struct driver_rig *r = calloc(1, sizeof(*r));
-    struct vgpu_backend_config config = {.memory_bytes = QUOTA, .threads = 2};
-    char why[200];
-    if (!r || vgpu_backend_software.open(&config, &r->b, why, sizeof(why)))
-        return -1;
-    r->d = vgpu_software_driver(r->b);
-    r->o = r->d->ops;
-    if (r->o->primary_retain(r->d, &r->context, 0) || r->o->context_use(r->d, r->context))
-        return -1;
-    *state = r;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct driver_rig *r = *state;
-    vgpu_backend_software.close(r->b);
-    free(r);
-    return 0;
-}
-
-#define OK(call)            assert_int_equal((call), CUDA_SUCCESS)
-#define FAILS(call, status) assert_int_equal((call), CUDA_ERROR_##status)
-#define BAD(call)           FAILS(call, INVALID_VALUE)
-
-static CUdeviceptr alloc(struct driver_rig *r, size_t size)
-{
-    CUdeviceptr address = 0;
-    OK(r->o->memory_alloc(r->d, &address, size));
-    assert_true(address && address % 256 == 0);
-    return address;
-}
-
-static void read_back(struct driver_rig *r, CUdeviceptr from, void *bytes, uint32_t size)
-{
-    uint32_t length = 0;
-    OK(r->o->copy_from_device(r->d, from, size, NULL, bytes, size, &length));
-    assert_int_equal(length, size);
-}
-
-static size_t free_bytes(struct driver_rig *r)
-{
-    size_t left, total;
-    OK(r->o->cuMemGetInfo_v2(r->d, &left, &total));
-    assert_int_equal(total, QUOTA);
-    return left;
-}
 
 /* Each call of the description has a function. */
 static void no_member_is_missing(void **state)
@@ -638,22 +577,22 @@ static void limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        VGPU_TEST_F(no_member_is_missing, setup, teardown),
-        VGPU_TEST_F(a_context_is_needed, setup, teardown),
-        VGPU_TEST_F(contexts_are_bounded, setup, teardown),
-        VGPU_TEST_F(memory_ends_with_its_context, setup, teardown),
-        VGPU_TEST_F(memory_is_checked, setup, teardown),
-        VGPU_TEST_F(memory_set_fills, setup, teardown),
-        VGPU_TEST_F(copy_rect_copies, setup, teardown),
-        VGPU_TEST_F(pools_count, setup, teardown),
-        VGPU_TEST_F(streams_and_events, setup, teardown),
-        VGPU_TEST_F(modules_and_functions, setup, teardown),
-        VGPU_TEST_F(attributes_of_functions, setup, teardown),
-        VGPU_TEST_F(launches, setup, teardown),
-        VGPU_TEST_F(a_fault_is_sticky, setup, teardown),
-        VGPU_TEST_F(occupancy, setup, teardown),
-        VGPU_TEST_F(attributes_of_the_device, setup, teardown),
-        VGPU_TEST_F(limits, setup, teardown),
+        VGPU_TEST_F(no_member_is_missing, driver_setup, driver_teardown),
+        VGPU_TEST_F(a_context_is_needed, driver_setup, driver_teardown),
+        VGPU_TEST_F(contexts_are_bounded, driver_setup, driver_teardown),
+        VGPU_TEST_F(memory_ends_with_its_context, driver_setup, driver_teardown),
+        VGPU_TEST_F(memory_is_checked, driver_setup, driver_teardown),
+        VGPU_TEST_F(memory_set_fills, driver_setup, driver_teardown),
+        VGPU_TEST_F(copy_rect_copies, driver_setup, driver_teardown),
+        VGPU_TEST_F(pools_count, driver_setup, driver_teardown),
+        VGPU_TEST_F(streams_and_events, driver_setup, driver_teardown),
+        VGPU_TEST_F(modules_and_functions, driver_setup, driver_teardown),
+        VGPU_TEST_F(attributes_of_functions, driver_setup, driver_teardown),
+        VGPU_TEST_F(launches, driver_setup, driver_teardown),
+        VGPU_TEST_F(a_fault_is_sticky, driver_setup, driver_teardown),
+        VGPU_TEST_F(occupancy, driver_setup, driver_teardown),
+        VGPU_TEST_F(attributes_of_the_device, driver_setup, driver_teardown),
+        VGPU_TEST_F(limits, driver_setup, driver_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,6 +44,8 @@ struct vgpu_device_info {
 struct vgpu_backend_config {
     uint64_t memory_bytes; /* device memory quota, the sum of live allocations and module globals */
     uint64_t module_memory_bytes; /* host memory for decoded modules (software) */
+    uint64_t launch_instructions; /* what one launch may take at most, in instructions of a warp; 0:
+                                     no limit; beyond: LAUNCH_TIMEOUT, sticky (software) */
     uint32_t stack_bytes; /* .local memory per thread of kernels that call to unknown depth, at most
                              512 KiB, and twice as much for their registers (software) */
     unsigned threads;     /* CPU threads to run blocks on (software); 0: online CPUs */

@@ -243,6 +243,8 @@ static void begin_block(struct ptx_block *b, uint64_t index)
     b->ctaid[2] = (uint32_t)(index / g->grid[0] / g->grid[1]);
     memset(b->barriers, 0, sizeof(b->barriers));
     b->live_threads = g->threads;
+    if (g->budget) /* what is neither in loops nor in called functions */
+        vgpu_ptx_grid_spend(b->grid, (uint64_t)g->fn->insn_count * g->warps);
     for (uint32_t k = 0; k < g->warps; k++) {
         struct ptx_warp *w = &b->warps[k];
         vgpu_ptx_set_frame(w, 0, g->fn);
@@ -263,6 +265,19 @@ static void begin_block(struct ptx_block *b, uint64_t index)
     }
 }
 
+static void stop_grid(struct ptx_grid *g, uint32_t why)
+{
+    uint32_t go = PTX_GO;
+    __atomic_compare_exchange_n(g->stop, &go, why, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+void vgpu_ptx_grid_spend(struct ptx_grid *g, uint64_t insns)
+{
+    /* Each thread adds a slice at a time, so the sum does not come near its end. */
+    if (__atomic_add_fetch(&g->spent, insns, __ATOMIC_RELAXED) > g->budget)
+        stop_grid(g, PTX_STOP_BUDGET);
+}
+
 /* The launch's first fault; the others stop because of it. */
 static void report(struct ptx_grid *g, const struct ptx_fault *f)
 {
@@ -270,9 +285,7 @@ static void report(struct ptx_grid *g, const struct ptx_fault *f)
     if (g->fault.result == CUDA_SUCCESS)
         g->fault = *f;
     pthread_mutex_unlock(&g->fault_lock);
-    uint32_t go = PTX_GO;
-    __atomic_compare_exchange_n(g->stop, &go, PTX_STOP_FAULT, false, __ATOMIC_RELAXED,
-                                __ATOMIC_RELAXED);
+    stop_grid(g, PTX_STOP_FAULT);
 }
 
 /* Nothing can run. Lanes that wait in .sync instructions for lanes that wait at barriers go on

@@ -36,6 +36,9 @@ struct ptx_grid {
     unsigned sm_count;
     uint64_t host_bytes; /* what all blocks that run at a time may take of the host */
     uint32_t *stop;      /* atomic, enum ptx_stop */
+    uint32_t slice_cost; /* PTX_SLICE_COST, or less where blocks wait for each other */
+    uint64_t budget;     /* what the launch may cost, in instructions of a warp; 0: no limit */
+    uint64_t spent;      /* of it; atomic */
     pthread_mutex_t fault_lock;
     struct ptx_fault fault; /* the first; under fault_lock while blocks run */
 };
@@ -69,6 +72,10 @@ uint32_t vgpu_ptx_warp_runnable(const struct ptx_warp *w);
 void vgpu_ptx_warp_park(struct ptx_warp *w);
 bool vgpu_ptx_warp_reschedule(struct ptx_warp *w);
 void vgpu_ptx_warp_diverge(struct ptx_warp *w, uint32_t mask, uint32_t target);
+
+/* Counts `insns` against the launch's budget, which there is; ends the launch when it is used up.
+ */
+void vgpu_ptx_grid_spend(struct ptx_grid *g, uint64_t insns);
 
 /* call.c: lanes `mask` of the running group call, return, branch by table. What that costs, in
  * instructions; 0 from a branch that goes forward. */

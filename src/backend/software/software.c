@@ -38,7 +38,8 @@ struct vgpu_backend {
     unsigned threads;
     uint64_t launches;
     uint32_t loads;
-    uint32_t stack_bytes; /* per thread, of kernels that call to unknown depth */
+    uint64_t launch_insns; /* what a launch may cost; 0: no limit */
+    uint32_t stack_bytes;  /* per thread, of kernels that call to unknown depth */
     CUresult sticky;
     uint32_t stop; /* enum ptx_stop; atomic */
     char last_error[256];
@@ -118,6 +119,7 @@ static CUresult sw_open(const struct vgpu_backend_config *config, struct vgpu_ba
     if (b->stack_bytes > PTX_MAX_LOCAL_BYTES)
         b->stack_bytes = PTX_MAX_LOCAL_BYTES;
     b->stack_bytes = (b->stack_bytes + 15) & ~15u;
+    b->launch_insns = config->launch_instructions;
     b->handlers = find_level(NULL);
     b->stop = PTX_STOP_IDLE;
     *out = b;
@@ -407,14 +409,16 @@ static CUresult fill_grid(struct ptx_grid *g, const struct vgpu_launch *l, uint3
     return CUDA_SUCCESS;
 }
 
-static void describe(struct vgpu_backend *b, const struct ptx_grid *g, CUresult r)
+static void describe(struct vgpu_backend *b, const struct ptx_grid *g, CUresult r, uint32_t how)
 {
     const struct ptx_fault *f = &g->fault;
     int n = snprintf(b->last_error, sizeof(b->last_error), "kernel '%.100s'", g->fn->name);
     char *at = b->last_error + n;
     size_t left = sizeof(b->last_error) - (size_t)n;
     if (r == CUDA_ERROR_LAUNCH_TIMEOUT && f->result == CUDA_SUCCESS)
-        snprintf(at, left, ": interrupted");
+        snprintf(at, left,
+                 how == PTX_STOP_BUDGET ? ": its budget of instructions is used up"
+                                        : ": interrupted");
     else if (f->deadlock)
         snprintf(at, left,
                  ", line %u: all threads that are left wait at barriers that cannot "
@@ -448,6 +452,8 @@ static CUresult sw_launch(struct vgpu_backend *b, const struct vgpu_launch *laun
     if (launch->params_bytes)
         memcpy(params, launch->params, launch->params_bytes);
     g.params = params;
+    g.slice_cost = PTX_SLICE_COST;
+    g.budget = b->launch_insns;
     g.grid_id = ++b->launches;
 
     __atomic_store_n(&b->stop, PTX_GO, __ATOMIC_RELEASE);
@@ -455,11 +461,11 @@ static CUresult sw_launch(struct vgpu_backend *b, const struct vgpu_launch *laun
     uint32_t how = __atomic_exchange_n(&b->stop, PTX_STOP_IDLE, __ATOMIC_ACQ_REL);
     if (r == CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES)
         return r; /* nothing has run */
-    if (r == CUDA_SUCCESS && how == PTX_STOP_INTERRUPT)
+    if (r == CUDA_SUCCESS && (how == PTX_STOP_INTERRUPT || how == PTX_STOP_BUDGET))
         r = CUDA_ERROR_LAUNCH_TIMEOUT;
     if (r != CUDA_SUCCESS) {
         b->sticky = r;
-        describe(b, &g, r);
+        describe(b, &g, r, how);
     }
     /* Accepted: what went wrong while it ran is for synchronize and everything after it to tell. */
     return CUDA_SUCCESS;

@@ -46,6 +46,9 @@ struct vgpu_backend_config {
     uint64_t module_memory_bytes; /* host memory for decoded modules (software) */
     uint64_t launch_instructions; /* what one launch may take at most, in instructions of a warp; 0:
                                      no limit; beyond: LAUNCH_TIMEOUT, sticky (software) */
+    uint64_t printf_bytes;        /* text of kernels that waits to be taken (software) */
+    uint64_t heap_bytes;  /* malloc of kernels; part of memory_bytes as soon as a module of the
+                             session calls it (software) */
     uint32_t stack_bytes; /* .local memory per thread of kernels that call to unknown depth, at most
                              512 KiB, and twice as much for their registers (software) */
     unsigned threads;     /* CPU threads to run blocks on (software); 0: online CPUs */

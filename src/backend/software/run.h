@@ -11,6 +11,8 @@
 
 #include "exec.h"
 
+struct ptx_runtime;
+
 struct ptx_barrier {
     uint32_t arrived;  /* threads */
     uint32_t again;    /* of them, those that had arrived before and did not wait */
@@ -27,6 +29,7 @@ struct ptx_grid {
     uint32_t stack_slots; /* of a warp */
     uint32_t local_bytes; /* of a thread */
     const struct ptx_memory *memory;
+    struct ptx_runtime *runtime; /* has a lock of its own */
     uint32_t grid[3], block[3];
     uint32_t threads, warps; /* of a block */
     uint32_t shared_bytes, dynamic_base, dynamic_bytes;

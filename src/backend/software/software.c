@@ -17,6 +17,7 @@
 #include "backend/unpack.h"
 #include "ptx_image.h"
 #include "run.h"
+#include "runtime.h"
 
 #define DEFAULT_MEMORY_BYTES ((uint64_t)1 << 30)
 #define DEFAULT_MODULE_BYTES ((uint64_t)64 << 20)
@@ -34,6 +35,7 @@ struct vgpu_backend {
     struct ptx_module *modules;
     struct ptx_pool *pool;
     struct vgpu_driver *driver; /* NULL: nobody asked yet */
+    struct ptx_runtime runtime;
     const ptx_exec_fn *handlers;
     unsigned threads;
     uint64_t launches;
@@ -85,6 +87,23 @@ const char *vgpu_software_last_error(struct vgpu_backend *b)
     return b->last_error;
 }
 
+size_t vgpu_software_take_printf(struct vgpu_backend *b, char *out, size_t out_bytes,
+                                 uint64_t *lost)
+{
+    struct ptx_runtime *r = &b->runtime;
+    pthread_mutex_lock(&r->lock);
+    size_t n = r->text_used < out_bytes ? r->text_used : out_bytes;
+    if (n)
+        memcpy(out, r->text, n);
+    r->text_used -= n;
+    if (r->text_used)
+        memmove(r->text, r->text + n, r->text_used);
+    *lost = r->lost;
+    r->lost = 0;
+    pthread_mutex_unlock(&r->lock);
+    return n;
+}
+
 static CUresult sw_open(const struct vgpu_backend_config *config, struct vgpu_backend **out,
                         char *why, size_t why_size)
 {
@@ -119,6 +138,7 @@ static CUresult sw_open(const struct vgpu_backend_config *config, struct vgpu_ba
     if (b->stack_bytes > PTX_MAX_LOCAL_BYTES)
         b->stack_bytes = PTX_MAX_LOCAL_BYTES;
     b->stack_bytes = (b->stack_bytes + 15) & ~15u;
+    vgpu_ptx_runtime_init(&b->runtime, config->printf_bytes, config->heap_bytes);
     b->launch_insns = config->launch_instructions;
     b->handlers = find_level(NULL);
     b->stop = PTX_STOP_IDLE;
@@ -138,6 +158,7 @@ static void sw_close(struct vgpu_backend *b)
         vgpu_ptx_module_free(m);
     }
     vgpu_ptx_memory_free_all(&b->memory);
+    vgpu_ptx_runtime_free(&b->runtime);
     free(b);
 }
 
@@ -289,6 +310,14 @@ static CUresult sw_module_load(struct vgpu_backend *b, const void *image, size_t
     }
     if (r != CUDA_SUCCESS)
         return r;
+    if (m->uses_heap && (r = vgpu_ptx_heap_create(&b->runtime, &b->memory)) != CUDA_SUCCESS) {
+        if (log_size)
+            snprintf(log, log_size,
+                     "the module calls malloc: no device memory for a heap of %" PRIu64 " bytes",
+                     b->runtime.heap_limit);
+        vgpu_ptx_module_free(m);
+        return r;
+    }
     m->next = b->modules;
     b->modules = m;
     *out = (struct vgpu_backend_module *)(void *)m;
@@ -426,6 +455,8 @@ static void describe(struct vgpu_backend *b, const struct ptx_grid *g, CUresult 
                  f->line);
     else if (r == CUDA_ERROR_HARDWARE_STACK_ERROR)
         snprintf(at, left, ", line %u: calls go deeper than a thread's stack", f->line);
+    else if (r == CUDA_ERROR_ASSERT)
+        snprintf(at, left, ", line %u: an assertion failed", f->line);
     else if (r == CUDA_ERROR_INVALID_PC)
         snprintf(at, left, ", line %u: no function or label at 0x%" PRIx64, f->line, f->address);
     else if (f->has_address)
@@ -442,7 +473,8 @@ static CUresult sw_launch(struct vgpu_backend *b, const struct vgpu_launch *laun
 {
     if (b->sticky)
         return b->sticky;
-    struct ptx_grid g = {.memory = &b->memory, .stop = &b->stop, .sm_count = b->threads};
+    struct ptx_grid g = {
+        .memory = &b->memory, .runtime = &b->runtime, .stop = &b->stop, .sm_count = b->threads};
     g.host_bytes =
         b->memory.quota_bytes > LEAST_BLOCK_BYTES ? b->memory.quota_bytes : LEAST_BLOCK_BYTES;
     CUresult r = fill_grid(&g, launch, b->stack_bytes);

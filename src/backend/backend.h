@@ -84,6 +84,8 @@ struct vgpu_launch {
     const void
         *params; /* param_bytes bytes, laid out as vgpu_kernel_info says; copied before return */
     size_t params_bytes; /* must equal vgpu_kernel_info.param_bytes */
+    bool cooperative;    /* all blocks run at a time and may wait for each other; more than fit are
+                            COOPERATIVE_LAUNCH_TOO_LARGE */
 };
 
 struct vgpu_backend;

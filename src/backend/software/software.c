@@ -39,6 +39,7 @@ struct vgpu_backend {
     const ptx_exec_fn *handlers;
     unsigned threads;
     uint64_t launches;
+    uint64_t workspace; /* of cooperative launches; 0: there was none yet */
     uint32_t loads;
     uint64_t launch_insns; /* what a launch may cost; 0: no limit */
     uint32_t stack_bytes;  /* per thread, of kernels that call to unknown depth */
@@ -438,6 +439,12 @@ static CUresult fill_grid(struct ptx_grid *g, const struct vgpu_launch *l, uint3
     return CUDA_SUCCESS;
 }
 
+/* What all blocks that run at a time may take of the host. */
+static uint64_t host_bytes(const struct vgpu_backend *b)
+{
+    return b->memory.quota_bytes > LEAST_BLOCK_BYTES ? b->memory.quota_bytes : LEAST_BLOCK_BYTES;
+}
+
 static void describe(struct vgpu_backend *b, const struct ptx_grid *g, CUresult r, uint32_t how)
 {
     const struct ptx_fault *f = &g->fault;
@@ -469,22 +476,63 @@ static void describe(struct vgpu_backend *b, const struct ptx_grid *g, CUresult 
         snprintf(at, left, ": failed");
 }
 
+/* What a grid's blocks need to meet: cooperative groups keep their barrier at offset 4. */
+#define WORKSPACE_BYTES 256u
+
+static CUresult prepare_cooperative(struct vgpu_backend *b, struct ptx_grid *g)
+{
+    if (g->blocks > vgpu_ptx_max_resident(g))
+        return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
+    if (!b->workspace) {
+        CUresult r = vgpu_ptx_memory_alloc(&b->memory, WORKSPACE_BYTES, true, &b->workspace);
+        if (r != CUDA_SUCCESS)
+            return r;
+    }
+    memset(vgpu_ptx_memory_range(&b->memory, b->workspace, WORKSPACE_BYTES), 0, WORKSPACE_BYTES);
+    g->workspace = b->workspace;
+    /* A block may spin until the others of its thread have come: their turns must not be long. */
+    if (g->blocks > b->threads)
+        g->slice_cost /= 16;
+    return CUDA_SUCCESS;
+}
+
+CUresult vgpu_software_max_blocks(struct vgpu_backend *b, struct vgpu_backend_kernel *kernel,
+                                  uint32_t block_threads, uint32_t shared_bytes, uint64_t *blocks)
+{
+    const struct ptx_function *fn = (const struct ptx_function *)(const void *)kernel;
+    struct vgpu_launch l = {.kernel = kernel,
+                            .grid = {1, 1, 1},
+                            .block = {block_threads, 1, 1},
+                            .shared_bytes = shared_bytes,
+                            .params = fn,
+                            .params_bytes = fn->info->param_bytes};
+    const uint64_t wanted = (uint64_t)fn->reqntid[0] * fn->reqntid[1] * fn->reqntid[2];
+    if (wanted == block_threads) /* a kernel of that very shape: which is asked for in one number */
+        memcpy(l.block, fn->reqntid, sizeof(l.block));
+    struct ptx_grid g = {.sm_count = b->threads, .host_bytes = host_bytes(b)};
+    CUresult r = fill_grid(&g, &l, b->stack_bytes);
+    if (r == CUDA_SUCCESS)
+        *blocks = vgpu_ptx_max_resident(&g);
+    return r;
+}
+
 static CUresult sw_launch(struct vgpu_backend *b, const struct vgpu_launch *launch)
 {
     if (b->sticky)
         return b->sticky;
     struct ptx_grid g = {
         .memory = &b->memory, .runtime = &b->runtime, .stop = &b->stop, .sm_count = b->threads};
-    g.host_bytes =
-        b->memory.quota_bytes > LEAST_BLOCK_BYTES ? b->memory.quota_bytes : LEAST_BLOCK_BYTES;
+    g.host_bytes = host_bytes(b);
+    g.slice_cost = PTX_SLICE_COST;
     CUresult r = fill_grid(&g, launch, b->stack_bytes);
+    if (r == CUDA_SUCCESS && launch->cooperative)
+        r = prepare_cooperative(b, &g);
     if (r != CUDA_SUCCESS)
         return r;
     _Alignas(16) uint8_t params[PTX_MAX_PARAM_BYTES];
     if (launch->params_bytes)
         memcpy(params, launch->params, launch->params_bytes);
     g.params = params;
-    g.slice_cost = PTX_SLICE_COST;
     g.budget = b->launch_insns;
     g.grid_id = ++b->launches;
 

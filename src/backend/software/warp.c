@@ -248,7 +248,7 @@ static bool run_flow(struct ptx_block *b, struct ptx_warp *w, const struct ptx_i
             w->pc = in->target;
         else
             vgpu_ptx_warp_diverge(w, mask, in->target);
-        return in->target > from || !slice_over(w, from - in->target, slice);
+        return in->target > from || !slice_over(w, from - in->target + 1, slice);
     case PTX_KIND_CALL:
         insns = vgpu_ptx_call(b, w, in, mask);
         return w->fault.result != CUDA_SUCCESS || !slice_over(w, insns, slice);

@@ -83,9 +83,10 @@ struct vgpu_launch {
     uint32_t shared_bytes; /* dynamic shared memory */
     const void
         *params; /* param_bytes bytes, laid out as vgpu_kernel_info says; copied before return */
-    size_t params_bytes; /* must equal vgpu_kernel_info.param_bytes */
-    bool cooperative;    /* all blocks run at a time and may wait for each other; more than fit are
-                            COOPERATIVE_LAUNCH_TOO_LARGE */
+    size_t params_bytes;  /* must equal vgpu_kernel_info.param_bytes */
+    uint32_t stack_bytes; /* if more than vgpu_backend_config's, in its place (software) */
+    bool cooperative;     /* all blocks run at a time and may wait for each other; more than fit are
+                             COOPERATIVE_LAUNCH_TOO_LARGE */
 };
 
 struct vgpu_backend;

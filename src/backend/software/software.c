@@ -390,7 +390,8 @@ static CUresult sw_module_global(struct vgpu_backend *b, struct vgpu_backend_mod
 }
 
 /* The checks of cuLaunchKernel, and what they lead to. */
-static CUresult fill_grid(struct ptx_grid *g, const struct vgpu_launch *l, uint32_t stack_bytes)
+static CUresult fill_grid(struct ptx_grid *g, const struct vgpu_launch *l,
+                          const struct vgpu_backend *b)
 {
     static const uint32_t max_block[3] = {1024, 1024, 64};
     static const uint32_t max_grid[3] = {INT32_MAX, 65535, 65535};
@@ -425,6 +426,8 @@ static CUresult fill_grid(struct ptx_grid *g, const struct vgpu_launch *l, uint3
     g->shared_bytes = fixed + l->shared_bytes;
     /* A kernel whose depth of calls is known gets what that takes, any other the session's stack on
      * top of it. */
+    uint32_t stack_bytes = l->stack_bytes > b->stack_bytes ? l->stack_bytes : b->stack_bytes;
+    stack_bytes = (stack_bytes + 15) & ~15u; /* lanes' memory begins at multiples of 16 */
     uint32_t rows = stack_bytes / 2, more = fn->module->deep_slots;
     g->stack_slots = fn->need_slots + (fn->deep ? (rows > more ? rows : more) : 0);
     if (g->stack_slots > PTX_MAX_STACK_SLOTS)
@@ -510,7 +513,7 @@ CUresult vgpu_software_max_blocks(struct vgpu_backend *b, struct vgpu_backend_ke
     if (wanted == block_threads) /* a kernel of that very shape: which is asked for in one number */
         memcpy(l.block, fn->reqntid, sizeof(l.block));
     struct ptx_grid g = {.sm_count = b->threads, .host_bytes = host_bytes(b)};
-    CUresult r = fill_grid(&g, &l, b->stack_bytes);
+    CUresult r = fill_grid(&g, &l, b);
     if (r == CUDA_SUCCESS)
         *blocks = vgpu_ptx_max_resident(&g);
     return r;
@@ -524,7 +527,7 @@ static CUresult sw_launch(struct vgpu_backend *b, const struct vgpu_launch *laun
         .memory = &b->memory, .runtime = &b->runtime, .stop = &b->stop, .sm_count = b->threads};
     g.host_bytes = host_bytes(b);
     g.slice_cost = PTX_SLICE_COST;
-    CUresult r = fill_grid(&g, launch, b->stack_bytes);
+    CUresult r = fill_grid(&g, launch, b);
     if (r == CUDA_SUCCESS && launch->cooperative)
         r = prepare_cooperative(b, &g);
     if (r != CUDA_SUCCESS)

@@ -44,6 +44,11 @@ struct vgpu_device_info {
 struct vgpu_backend_config {
     uint64_t memory_bytes; /* device memory quota, the sum of live allocations and module globals */
     uint64_t module_memory_bytes; /* host memory for decoded modules (software) */
+    uint64_t launch_instructions; /* what one launch may take at most, in instructions of a warp; 0:
+                                     no limit; beyond: LAUNCH_TIMEOUT, sticky (software) */
+    uint64_t printf_bytes;        /* text of kernels that waits to be taken (software) */
+    uint64_t heap_bytes;  /* malloc of kernels; part of memory_bytes as soon as a module of the
+                             session calls it (software) */
     uint32_t stack_bytes; /* .local memory per thread of kernels that call to unknown depth, at most
                              512 KiB, and twice as much for their registers (software) */
     unsigned threads;     /* CPU threads to run blocks on (software); 0: online CPUs */
@@ -78,7 +83,10 @@ struct vgpu_launch {
     uint32_t shared_bytes; /* dynamic shared memory */
     const void
         *params; /* param_bytes bytes, laid out as vgpu_kernel_info says; copied before return */
-    size_t params_bytes; /* must equal vgpu_kernel_info.param_bytes */
+    size_t params_bytes;  /* must equal vgpu_kernel_info.param_bytes */
+    uint32_t stack_bytes; /* if more than vgpu_backend_config's, in its place (software) */
+    bool cooperative;     /* all blocks run at a time and may wait for each other; more than fit are
+                             COOPERATIVE_LAUNCH_TOO_LARGE */
 };
 
 struct vgpu_backend;

@@ -150,6 +150,10 @@ static uint32_t sreg_value(const struct ptx_block *b, uint32_t sreg, uint32_t wa
         return g->shared_bytes;
     case PTX_SR_DYNAMIC_SMEM:
         return g->dynamic_bytes;
+    case PTX_SR_ENVREG1:
+        return (uint32_t)(g->workspace >> 32);
+    case PTX_SR_ENVREG2:
+        return (uint32_t)g->workspace;
     default:
         return 0;
     }
@@ -233,7 +237,7 @@ CUresult vgpu_ptx_block_prepare(struct ptx_block *b, struct ptx_grid *g, unsigne
     return CUDA_SUCCESS;
 }
 
-static void begin_block(struct ptx_block *b, uint64_t index)
+void vgpu_ptx_block_begin(struct ptx_block *b, uint64_t index)
 {
     const struct ptx_grid *g = b->grid;
     const struct ptx_vec *v = &g->fn->specials;
@@ -243,6 +247,8 @@ static void begin_block(struct ptx_block *b, uint64_t index)
     b->ctaid[2] = (uint32_t)(index / g->grid[0] / g->grid[1]);
     memset(b->barriers, 0, sizeof(b->barriers));
     b->live_threads = g->threads;
+    if (g->budget) /* what is neither in loops nor in called functions */
+        vgpu_ptx_grid_spend(b->grid, (uint64_t)g->fn->insn_count * g->warps);
     for (uint32_t k = 0; k < g->warps; k++) {
         struct ptx_warp *w = &b->warps[k];
         vgpu_ptx_set_frame(w, 0, g->fn);
@@ -263,6 +269,19 @@ static void begin_block(struct ptx_block *b, uint64_t index)
     }
 }
 
+static void stop_grid(struct ptx_grid *g, uint32_t why)
+{
+    uint32_t go = PTX_GO;
+    __atomic_compare_exchange_n(g->stop, &go, why, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+void vgpu_ptx_grid_spend(struct ptx_grid *g, uint64_t insns)
+{
+    /* Each thread adds a slice at a time, so the sum does not come near its end. */
+    if (__atomic_add_fetch(&g->spent, insns, __ATOMIC_RELAXED) > g->budget)
+        stop_grid(g, PTX_STOP_BUDGET);
+}
+
 /* The launch's first fault; the others stop because of it. */
 static void report(struct ptx_grid *g, const struct ptx_fault *f)
 {
@@ -270,9 +289,7 @@ static void report(struct ptx_grid *g, const struct ptx_fault *f)
     if (g->fault.result == CUDA_SUCCESS)
         g->fault = *f;
     pthread_mutex_unlock(&g->fault_lock);
-    uint32_t go = PTX_GO;
-    __atomic_compare_exchange_n(g->stop, &go, PTX_STOP_FAULT, false, __ATOMIC_RELAXED,
-                                __ATOMIC_RELAXED);
+    stop_grid(g, PTX_STOP_FAULT);
 }
 
 /* Nothing can run. Lanes that wait in .sync instructions for lanes that wait at barriers go on
@@ -289,39 +306,37 @@ static bool abandon_syncs(struct ptx_block *b)
     return false;
 }
 
-bool vgpu_ptx_block_run(struct ptx_block *b, uint64_t index)
+enum ptx_block_state vgpu_ptx_block_step(struct ptx_block *b)
 {
     struct ptx_grid *g = b->grid;
-    begin_block(b, index);
-    for (;;) {
-        bool ran = false, alive = false;
-        for (uint32_t k = 0; k < g->warps; k++) {
-            struct ptx_warp *w = &b->warps[k];
-            if (!w->live)
-                continue;
-            alive = true;
-            if (!vgpu_ptx_warp_runnable(w))
-                continue;
-            ran = true;
-            if (vgpu_ptx_warp_run(b, w) == PTX_WARP_STOPPED) {
-                if (w->fault.result != CUDA_SUCCESS)
-                    report(g, &w->fault);
-                return false;
-            }
-        }
-        if (!alive)
-            return true;
-        if (!ran && !abandon_syncs(b)) {
-            /* Every thread that is left waits at a barrier that cannot complete. */
-            struct ptx_fault f = {.result = CUDA_ERROR_LAUNCH_FAILED};
-            for (uint32_t k = 0; k < g->warps && !f.line; k++) {
-                struct ptx_warp *w = &b->warps[k];
-                if (w->bar_wait)
-                    f.line = w->code[(uint32_t)w->lane_at[__builtin_ctz(w->bar_wait)] - 1].line;
-            }
-            f.deadlock = true;
-            report(g, &f);
-            return false;
+    bool ran = false, alive = false;
+    for (uint32_t k = 0; k < g->warps; k++) {
+        struct ptx_warp *w = &b->warps[k];
+        if (!w->live)
+            continue;
+        alive = true;
+        if (!vgpu_ptx_warp_runnable(w))
+            continue;
+        ran = true;
+        if (vgpu_ptx_warp_run(b, w) == PTX_WARP_STOPPED) {
+            if (w->fault.result != CUDA_SUCCESS)
+                report(g, &w->fault);
+            return PTX_BLOCK_STOPPED;
         }
     }
+    if (!alive)
+        return PTX_BLOCK_DONE;
+    if (!ran && !abandon_syncs(b)) {
+        /* Every thread that is left waits at a barrier that cannot complete. */
+        struct ptx_fault f = {.result = CUDA_ERROR_LAUNCH_FAILED};
+        for (uint32_t k = 0; k < g->warps && !f.line; k++) {
+            struct ptx_warp *w = &b->warps[k];
+            if (w->bar_wait)
+                f.line = w->code[(uint32_t)w->lane_at[__builtin_ctz(w->bar_wait)] - 1].line;
+        }
+        f.deadlock = true;
+        report(g, &f);
+        return PTX_BLOCK_STOPPED;
+    }
+    return PTX_BLOCK_RUNNING;
 }

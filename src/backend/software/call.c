@@ -5,7 +5,7 @@
  * parted call and return as they like. The host's stack is never used: a call that does not fit the
  * warp's stack is a fault of the guest's.
  */
-#include "run.h"
+#include "builtin.h"
 
 static uint8_t *frame_at(const struct ptx_warp *w, uint32_t base)
 {
@@ -113,7 +113,10 @@ static const struct ptx_function *function_at(const struct ptx_block *b, const s
 static bool call_one(struct ptx_block *b, struct ptx_warp *w, const struct ptx_insn *in,
                      const struct ptx_function *callee, uint32_t mask)
 {
-    (void)b;
+    if (callee->builtin) {
+        vgpu_ptx_call_builtin(b, w, in, callee, mask);
+        return w->fault.result == CUDA_SUCCESS;
+    }
     if (enter(w, in, callee, mask))
         return true;
     ptx_warp_fault(w, in, CUDA_ERROR_HARDWARE_STACK_ERROR, 0, false);

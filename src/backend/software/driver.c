@@ -188,7 +188,9 @@ static CUresult stream_priority_range(struct vgpu_driver *driver, int32_t *least
 static CUresult printf_read(struct vgpu_driver *driver, uint32_t size, uint64_t *lost, void *text,
                             uint32_t text_capacity, uint32_t *text_length)
 {
-    return CUDA_ERROR_NOT_SUPPORTED;
+    *text_length = (uint32_t)vgpu_software_take_printf(
+        sw_of(driver)->backend, text, size < text_capacity ? size : text_capacity, lost);
+    return CUDA_SUCCESS;
 }
 
 const struct vgpu_driver_ops vgpu_software_driver_ops = {

@@ -292,8 +292,6 @@ CUresult sw_launch(struct vgpu_driver *driver, struct vgpu_driver_function *func
                          "the function or the stream is of another context");
     if (flags & ~VGPU_LAUNCH_FLAGS_KNOWN)
         return sw_refuse(d, CUDA_ERROR_INVALID_VALUE, "launch flags 0x%x", flags);
-    if (flags & VGPU_LAUNCH_COOPERATIVE)
-        return sw_refuse(d, CUDA_ERROR_NOT_SUPPORTED, "blocks do not run together here");
     if (shared_bytes > function->max_dynamic_bytes)
         return sw_refuse(d, CUDA_ERROR_INVALID_VALUE,
                          "%u bytes of dynamic shared memory, the kernel may have %u", shared_bytes,
@@ -312,6 +310,8 @@ CUresult sw_launch(struct vgpu_driver *driver, struct vgpu_driver_function *func
         .shared_bytes = shared_bytes,
         .params = arguments,
         .params_bytes = arguments_length,
+        .cooperative = flags & VGPU_LAUNCH_COOPERATIVE,
+        .stack_bytes = (uint32_t)d->current->limits[0], /* at most PTX_MAX_LOCAL_BYTES */
     };
     status = vgpu_backend_software.launch(d->backend, &launch);
     if (status == CUDA_ERROR_INVALID_VALUE)

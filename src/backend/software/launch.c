@@ -2,7 +2,7 @@
 /*
  * A grid over a pool of host threads. The threads are made once and sleep between launches; the
  * caller is one of them, so a pool of one makes none. Blocks are taken from a shared counter, one
- * at a time.
+ * at a time; those of a cooperative launch are all there from the beginning.
  */
 #include "run.h"
 
@@ -27,12 +27,87 @@ struct ptx_pool {
     struct pool_thread thread[];
 };
 
-static void run_blocks(struct ptx_block *b, struct ptx_grid *g)
+/* As a card of compute capability 7.5 has them, per multiprocessor. */
+#define SM_MAX_BLOCKS   16u
+#define SM_MAX_WARPS    32u
+#define SM_SHARED_BYTES (64u << 10)
+
+uint64_t vgpu_ptx_max_resident(const struct ptx_grid *g)
 {
+    uint64_t each = SM_MAX_WARPS / g->warps;
+    each = each < SM_MAX_BLOCKS ? each : SM_MAX_BLOCKS;
+    if (g->shared_bytes && each > SM_SHARED_BYTES / g->shared_bytes)
+        each = SM_SHARED_BYTES / g->shared_bytes;
+    uint64_t room = g->host_bytes / vgpu_ptx_block_bytes(g);
+    return each * g->sm_count < room ? each * g->sm_count : room;
+}
+
+/*
+ * Blocks that wait for each other: all of them are there, each thread has its share, and lets one
+ * after the other run for a slice.
+ */
+static void run_resident(struct ptx_grid *g, unsigned first, unsigned step)
+{
+    for (bool running = true; running;) {
+        running = false;
+        for (uint64_t i = first; i < g->blocks; i += step) {
+            struct ptx_block *b = &g->resident[i];
+            if (b->done)
+                continue;
+            switch (vgpu_ptx_block_step(b)) {
+            case PTX_BLOCK_STOPPED:
+                return;
+            case PTX_BLOCK_DONE:
+                b->done = true;
+                break;
+            case PTX_BLOCK_RUNNING:
+                running = true;
+                break;
+            }
+        }
+    }
+}
+
+static void release_resident(struct ptx_grid *g, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++)
+        vgpu_ptx_block_release(&g->resident[i]);
+    free(g->resident);
+    g->resident = NULL;
+}
+
+static CUresult prepare_resident(struct ptx_grid *g, unsigned used)
+{
+    g->resident = calloc((size_t)g->blocks, sizeof(*g->resident));
+    if (!g->resident)
+        return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+    for (uint64_t i = 0; i < g->blocks; i++) {
+        struct ptx_block *b = &g->resident[i];
+        if (vgpu_ptx_block_prepare(b, g, (unsigned)(i % used)) != CUDA_SUCCESS) {
+            release_resident(g, i + 1);
+            return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+        }
+        vgpu_ptx_block_begin(b, i);
+    }
+    return CUDA_SUCCESS;
+}
+
+static void run_blocks(struct ptx_block *b, struct ptx_grid *g, unsigned number, unsigned used)
+{
+    if (g->resident) {
+        run_resident(g, number, used);
+        return;
+    }
     for (;;) {
         uint64_t index = __atomic_fetch_add(&g->next_block, 1, __ATOMIC_RELAXED);
-        if (index >= g->blocks || __atomic_load_n(g->stop, __ATOMIC_RELAXED) != PTX_GO ||
-            !vgpu_ptx_block_run(b, index))
+        if (index >= g->blocks || __atomic_load_n(g->stop, __ATOMIC_RELAXED) != PTX_GO)
+            return;
+        vgpu_ptx_block_begin(b, index);
+        enum ptx_block_state state;
+        do {
+            state = vgpu_ptx_block_step(b);
+        } while (state == PTX_BLOCK_RUNNING);
+        if (state == PTX_BLOCK_STOPPED)
             return;
     }
 }
@@ -52,8 +127,9 @@ static void *pool_main(void *arg)
         }
         seen = pool->generation;
         struct ptx_grid *g = pool->grid;
+        unsigned used = pool->used;
         pthread_mutex_unlock(&pool->lock);
-        run_blocks(&t->block, g);
+        run_blocks(&t->block, g, number, used);
         pthread_mutex_lock(&pool->lock);
         if (--pool->busy == 0)
             pthread_cond_signal(&pool->idle);
@@ -110,16 +186,22 @@ void vgpu_ptx_pool_destroy(struct ptx_pool *pool)
 CUresult vgpu_ptx_pool_run(struct ptx_pool *pool, struct ptx_grid *g)
 {
     unsigned used = g->blocks < pool->threads ? (unsigned)g->blocks : pool->threads, ready = 0;
-    uint64_t room = g->host_bytes / vgpu_ptx_block_bytes(g);
-    used = room < used ? (unsigned)room : used;
-    while (ready < used &&
-           vgpu_ptx_block_prepare(&pool->thread[ready].block, g, ready) == CUDA_SUCCESS)
-        ready++;
-    if (ready < used)
-        vgpu_ptx_block_trim(&pool->thread[ready].block);
-    used = ready;
-    if (!used)
-        return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+    if (g->workspace) {
+        CUresult r = prepare_resident(g, used);
+        if (r != CUDA_SUCCESS)
+            return r;
+    } else {
+        uint64_t room = g->host_bytes / vgpu_ptx_block_bytes(g);
+        used = room < used ? (unsigned)room : used;
+        while (ready < used &&
+               vgpu_ptx_block_prepare(&pool->thread[ready].block, g, ready) == CUDA_SUCCESS)
+            ready++;
+        if (ready < used)
+            vgpu_ptx_block_trim(&pool->thread[ready].block);
+        used = ready;
+        if (!used)
+            return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+    }
     pthread_mutex_init(&g->fault_lock, NULL);
     pthread_mutex_lock(&pool->lock);
     pool->grid = g;
@@ -130,7 +212,7 @@ CUresult vgpu_ptx_pool_run(struct ptx_pool *pool, struct ptx_grid *g)
         pthread_cond_broadcast(&pool->work);
     pthread_mutex_unlock(&pool->lock);
 
-    run_blocks(&pool->thread[0].block, g);
+    run_blocks(&pool->thread[0].block, g, 0, used);
 
     pthread_mutex_lock(&pool->lock);
     while (pool->busy)
@@ -139,7 +221,9 @@ CUresult vgpu_ptx_pool_run(struct ptx_pool *pool, struct ptx_grid *g)
     pool->grid = NULL;
     pthread_mutex_unlock(&pool->lock);
     pthread_mutex_destroy(&g->fault_lock);
-    for (unsigned i = 0; i < used; i++)
+    if (g->resident)
+        release_resident(g, g->blocks);
+    for (unsigned i = 0; i < ready; i++)
         vgpu_ptx_block_trim(&pool->thread[i].block);
     return g->fault.result;
 }

@@ -151,8 +151,7 @@ enum ptx_kind {
     PTX_KIND_CALL, /* target: function index, or PTX_NONE and a the pointer's row; imm: which call
                     */
     PTX_KIND_RET,
-    PTX_KIND_BRX,    /* a: the index's row; target: first of the targets; imm: how many */
-    PTX_KIND_SKIPPED /* never in an instruction: no lane passed its guard */
+    PTX_KIND_BRX /* a: the index's row; target: first of the targets; imm: how many */
 };
 
 struct ptx_warp;
@@ -295,7 +294,7 @@ struct ptx_module {
 
 /* Blocks and loads go on while this is PTX_GO; one word, so that an interrupt cannot hit the launch
  * after the one it meant. */
-enum ptx_stop { PTX_GO, PTX_STOP_FAULT, PTX_STOP_INTERRUPT, PTX_STOP_IDLE };
+enum ptx_stop { PTX_GO, PTX_STOP_FAULT, PTX_STOP_INTERRUPT, PTX_STOP_BUDGET, PTX_STOP_IDLE };
 
 /*
  * Parses and decodes `bytes` bytes of PTX. `handlers` is one of vgpu_ptx_handlers' tables; `stop`

@@ -274,7 +274,7 @@ bool vgpu_ptx_sym_row(struct ptx_dec *d, const struct ptx_operand *o, bool wide,
         return vgpu_ptx_shared_row(d->p, (uint32_t)s->index, (int32_t)o->value, wide, row);
     }
     if (s->space == PTX_SPACE_PARAM && s->index >= 0)
-        return vgpu_ptx_refuse(d, "a function's parameters are in registers: no address");
+        return vgpu_ptx_param_on_stack(d, s, &at) && frame_row(d, at + o->value, wide, row);
     if (s->space == PTX_SPACE_LOCAL) {
         if (!vgpu_ptx_place(d->p, s, &at))
             return false;

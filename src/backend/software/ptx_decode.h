@@ -125,6 +125,9 @@ bool vgpu_ptx_dec_prefetch(struct ptx_dec *d);
 bool vgpu_ptx_param_access(struct ptx_dec *d, const struct ptx_operand *o, const int32_t *rows,
                            unsigned reg_bytes, unsigned op, bool store);
 
+/* Copies a function's parameter to its frame in .local memory, at *offset: its address is taken. */
+bool vgpu_ptx_param_on_stack(struct ptx_dec *d, const struct ptx_symbol *s, uint64_t *offset);
+
 /* ptx_call.c */
 bool vgpu_ptx_dec_brx(struct ptx_dec *d);
 bool vgpu_ptx_dec_stack(struct ptx_dec *d);

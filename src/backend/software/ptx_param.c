@@ -203,3 +203,34 @@ bool vgpu_ptx_param_access(struct ptx_dec *d, const struct ptx_operand *o, const
     }
     return true;
 }
+
+/* "If the address of a device function parameter is moved to a register, the parameter will be
+ * copied onto the stack and the address will be in the local state space" (PTX ISA, "mov"). */
+bool vgpu_ptx_param_on_stack(struct ptx_dec *d, const struct ptx_symbol *sym, uint64_t *offset)
+{
+    /* The table is ours; vgpu_ptx_place keeps the place for the next time. */
+    struct ptx_symbol copy = *sym, *s = (struct ptx_symbol *)(uintptr_t)sym;
+    const uint32_t unit = s->size <= 4 ? 4 : 8;
+    if (d->p->fn->is_entry)
+        return vgpu_ptx_refuse(d, "the parameter of a call has no address in a kernel");
+    copy.align = 16;
+    copy.size = (s->size + 7) & ~(uint64_t)7;
+    if (!vgpu_ptx_place(d->p, &copy, offset))
+        return false;
+    s->stamp = copy.stamp;
+    s->value = copy.value;
+    const struct ptx_insn saved = d->in;
+    bool ok = true;
+    for (uint64_t at = 0; ok && at < s->size; at += unit) {
+        memset(&d->in, 0, sizeof(d->in));
+        d->in.space = PTX_SPACE_LOCAL;
+        d->in.size = (uint8_t)unit;
+        d->in.vec = 1;
+        d->in.imm = (int64_t)(*offset + at);
+        d->in.d = s->index + (int32_t)(at / 4);
+        ok = vgpu_ptx_sreg_row(d->p, PTX_SR_LOCAL_BASE, &d->in.a) &&
+             vgpu_ptx_append(d, unit == 8 ? PTX_OP_ST_64_64 : PTX_OP_ST_32_32);
+    }
+    d->in = saved;
+    return ok;
+}

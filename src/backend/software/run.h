@@ -11,6 +11,8 @@
 
 #include "exec.h"
 
+struct ptx_runtime;
+
 struct ptx_barrier {
     uint32_t arrived;  /* threads */
     uint32_t again;    /* of them, those that had arrived before and did not wait */
@@ -27,6 +29,7 @@ struct ptx_grid {
     uint32_t stack_slots; /* of a warp */
     uint32_t local_bytes; /* of a thread */
     const struct ptx_memory *memory;
+    struct ptx_runtime *runtime; /* has a lock of its own */
     uint32_t grid[3], block[3];
     uint32_t threads, warps; /* of a block */
     uint32_t shared_bytes, dynamic_base, dynamic_bytes;
@@ -34,8 +37,13 @@ struct ptx_grid {
     const uint8_t *params;
     uint64_t blocks, next_block; /* next_block: atomic */
     unsigned sm_count;
-    uint64_t host_bytes; /* what all blocks that run at a time may take of the host */
-    uint32_t *stop;      /* atomic, enum ptx_stop */
+    uint64_t workspace;         /* of a cooperative launch, a device address; 0: it is none */
+    struct ptx_block *resident; /* all of its blocks */
+    uint64_t host_bytes;        /* what all blocks that run at a time may take of the host */
+    uint32_t *stop;             /* atomic, enum ptx_stop */
+    uint32_t slice_cost;        /* PTX_SLICE_COST, or less where blocks wait for each other */
+    uint64_t budget; /* what the launch may cost, in instructions of a warp; 0: no limit */
+    uint64_t spent;  /* of it; atomic */
     pthread_mutex_t fault_lock;
     struct ptx_fault fault; /* the first; under fault_lock while blocks run */
 };
@@ -44,6 +52,7 @@ struct ptx_grid {
 struct ptx_block {
     struct ptx_grid *grid;
     unsigned sm; /* which thread */
+    bool done;   /* of a cooperative launch */
     uint32_t ctaid[3];
     struct ptx_warp *warps;
     struct ptx_barrier barriers[PTX_MAX_BARRIERS];
@@ -52,6 +61,8 @@ struct ptx_block {
     size_t regs_bytes, shared_bytes, local_bytes, specials_bytes, warps_bytes; /* mapped */
 };
 
+/* STOPPED: the launch must end. */
+enum ptx_block_state { PTX_BLOCK_RUNNING, PTX_BLOCK_DONE, PTX_BLOCK_STOPPED };
 enum ptx_warp_state { PTX_WARP_YIELDED, PTX_WARP_BLOCKED, PTX_WARP_DONE, PTX_WARP_STOPPED };
 
 /* What backward branches and calls may cost before a warp looks at the stop flag and lets the next
@@ -69,6 +80,10 @@ uint32_t vgpu_ptx_warp_runnable(const struct ptx_warp *w);
 void vgpu_ptx_warp_park(struct ptx_warp *w);
 bool vgpu_ptx_warp_reschedule(struct ptx_warp *w);
 void vgpu_ptx_warp_diverge(struct ptx_warp *w, uint32_t mask, uint32_t target);
+
+/* Counts `insns` against the launch's budget, which there is; ends the launch when it is used up.
+ */
+void vgpu_ptx_grid_spend(struct ptx_grid *g, uint64_t insns);
 
 /* call.c: lanes `mask` of the running group call, return, branch by table. What that costs, in
  * instructions; 0 from a branch that goes forward. */
@@ -97,8 +112,9 @@ void vgpu_ptx_barrier_exit(struct ptx_block *b);
  * next launch; trim gives back what is large. */
 size_t vgpu_ptx_block_bytes(const struct ptx_grid *g);
 CUresult vgpu_ptx_block_prepare(struct ptx_block *b, struct ptx_grid *g, unsigned sm);
-/* Runs block number `index`; false when the launch must end. */
-bool vgpu_ptx_block_run(struct ptx_block *b, uint64_t index);
+/* Makes it block number `index`, then lets each of its warps that can run have a slice. */
+void vgpu_ptx_block_begin(struct ptx_block *b, uint64_t index);
+enum ptx_block_state vgpu_ptx_block_step(struct ptx_block *b);
 void vgpu_ptx_block_trim(struct ptx_block *b);
 void vgpu_ptx_block_release(struct ptx_block *b);
 
@@ -108,6 +124,8 @@ struct ptx_pool;
  */
 struct ptx_pool *vgpu_ptx_pool_create(unsigned threads);
 void vgpu_ptx_pool_destroy(struct ptx_pool *pool);
+/* How many blocks of the grid can be there at a time: what a cooperative launch may have. */
+uint64_t vgpu_ptx_max_resident(const struct ptx_grid *g);
 /* Runs the grid to its end on the pool, on fewer threads if host_bytes or the host has no room for
  * more blocks. OUT_OF_RESOURCES, before anything ran, if not for one; otherwise the first fault. */
 CUresult vgpu_ptx_pool_run(struct ptx_pool *pool, struct ptx_grid *g);

@@ -17,6 +17,7 @@
 #include "backend/unpack.h"
 #include "ptx_image.h"
 #include "run.h"
+#include "runtime.h"
 
 #define DEFAULT_MEMORY_BYTES ((uint64_t)1 << 30)
 #define DEFAULT_MODULE_BYTES ((uint64_t)64 << 20)
@@ -34,11 +35,14 @@ struct vgpu_backend {
     struct ptx_module *modules;
     struct ptx_pool *pool;
     struct vgpu_driver *driver; /* NULL: nobody asked yet */
+    struct ptx_runtime runtime;
     const ptx_exec_fn *handlers;
     unsigned threads;
     uint64_t launches;
+    uint64_t workspace; /* of cooperative launches; 0: there was none yet */
     uint32_t loads;
-    uint32_t stack_bytes; /* per thread, of kernels that call to unknown depth */
+    uint64_t launch_insns; /* what a launch may cost; 0: no limit */
+    uint32_t stack_bytes;  /* per thread, of kernels that call to unknown depth */
     CUresult sticky;
     uint32_t stop; /* enum ptx_stop; atomic */
     char last_error[256];
@@ -84,6 +88,23 @@ const char *vgpu_software_last_error(struct vgpu_backend *b)
     return b->last_error;
 }
 
+size_t vgpu_software_take_printf(struct vgpu_backend *b, char *out, size_t out_bytes,
+                                 uint64_t *lost)
+{
+    struct ptx_runtime *r = &b->runtime;
+    pthread_mutex_lock(&r->lock);
+    size_t n = r->text_used < out_bytes ? r->text_used : out_bytes;
+    if (n)
+        memcpy(out, r->text, n);
+    r->text_used -= n;
+    if (r->text_used)
+        memmove(r->text, r->text + n, r->text_used);
+    *lost = r->lost;
+    r->lost = 0;
+    pthread_mutex_unlock(&r->lock);
+    return n;
+}
+
 static CUresult sw_open(const struct vgpu_backend_config *config, struct vgpu_backend **out,
                         char *why, size_t why_size)
 {
@@ -118,6 +139,8 @@ static CUresult sw_open(const struct vgpu_backend_config *config, struct vgpu_ba
     if (b->stack_bytes > PTX_MAX_LOCAL_BYTES)
         b->stack_bytes = PTX_MAX_LOCAL_BYTES;
     b->stack_bytes = (b->stack_bytes + 15) & ~15u;
+    vgpu_ptx_runtime_init(&b->runtime, config->printf_bytes, config->heap_bytes);
+    b->launch_insns = config->launch_instructions;
     b->handlers = find_level(NULL);
     b->stop = PTX_STOP_IDLE;
     *out = b;
@@ -136,6 +159,7 @@ static void sw_close(struct vgpu_backend *b)
         vgpu_ptx_module_free(m);
     }
     vgpu_ptx_memory_free_all(&b->memory);
+    vgpu_ptx_runtime_free(&b->runtime);
     free(b);
 }
 
@@ -292,6 +316,14 @@ static CUresult sw_module_load(struct vgpu_backend *b, const void *image, size_t
     }
     if (r != CUDA_SUCCESS)
         return r;
+    if (m->uses_heap && (r = vgpu_ptx_heap_create(&b->runtime, &b->memory)) != CUDA_SUCCESS) {
+        if (log_size)
+            snprintf(log, log_size,
+                     "the module calls malloc: no device memory for a heap of %" PRIu64 " bytes",
+                     b->runtime.heap_limit);
+        vgpu_ptx_module_free(m);
+        return r;
+    }
     m->next = b->modules;
     b->modules = m;
     *out = (struct vgpu_backend_module *)(void *)m;
@@ -363,7 +395,8 @@ static CUresult sw_module_global(struct vgpu_backend *b, struct vgpu_backend_mod
 }
 
 /* The checks of cuLaunchKernel, and what they lead to. */
-static CUresult fill_grid(struct ptx_grid *g, const struct vgpu_launch *l, uint32_t stack_bytes)
+static CUresult fill_grid(struct ptx_grid *g, const struct vgpu_launch *l,
+                          const struct vgpu_backend *b)
 {
     static const uint32_t max_block[3] = {1024, 1024, 64};
     static const uint32_t max_grid[3] = {INT32_MAX, 65535, 65535};
@@ -398,6 +431,8 @@ static CUresult fill_grid(struct ptx_grid *g, const struct vgpu_launch *l, uint3
     g->shared_bytes = fixed + l->shared_bytes;
     /* A kernel whose depth of calls is known gets what that takes, any other the session's stack on
      * top of it. */
+    uint32_t stack_bytes = l->stack_bytes > b->stack_bytes ? l->stack_bytes : b->stack_bytes;
+    stack_bytes = (stack_bytes + 15) & ~15u; /* lanes' memory begins at multiples of 16 */
     uint32_t rows = stack_bytes / 2, more = fn->module->deep_slots;
     g->stack_slots = fn->need_slots + (fn->deep ? (rows > more ? rows : more) : 0);
     if (g->stack_slots > PTX_MAX_STACK_SLOTS)
@@ -412,14 +447,22 @@ static CUresult fill_grid(struct ptx_grid *g, const struct vgpu_launch *l, uint3
     return CUDA_SUCCESS;
 }
 
-static void describe(struct vgpu_backend *b, const struct ptx_grid *g, CUresult r)
+/* What all blocks that run at a time may take of the host. */
+static uint64_t host_bytes(const struct vgpu_backend *b)
+{
+    return b->memory.quota_bytes > LEAST_BLOCK_BYTES ? b->memory.quota_bytes : LEAST_BLOCK_BYTES;
+}
+
+static void describe(struct vgpu_backend *b, const struct ptx_grid *g, CUresult r, uint32_t how)
 {
     const struct ptx_fault *f = &g->fault;
     int n = snprintf(b->last_error, sizeof(b->last_error), "kernel '%.100s'", g->fn->name);
     char *at = b->last_error + n;
     size_t left = sizeof(b->last_error) - (size_t)n;
     if (r == CUDA_ERROR_LAUNCH_TIMEOUT && f->result == CUDA_SUCCESS)
-        snprintf(at, left, ": interrupted");
+        snprintf(at, left,
+                 how == PTX_STOP_BUDGET ? ": its budget of instructions is used up"
+                                        : ": interrupted");
     else if (f->deadlock)
         snprintf(at, left,
                  ", line %u: all threads that are left wait at barriers that cannot "
@@ -427,6 +470,8 @@ static void describe(struct vgpu_backend *b, const struct ptx_grid *g, CUresult 
                  f->line);
     else if (r == CUDA_ERROR_HARDWARE_STACK_ERROR)
         snprintf(at, left, ", line %u: calls go deeper than a thread's stack", f->line);
+    else if (r == CUDA_ERROR_ASSERT)
+        snprintf(at, left, ", line %u: an assertion failed", f->line);
     else if (r == CUDA_ERROR_INVALID_PC)
         snprintf(at, left, ", line %u: no function or label at 0x%" PRIx64, f->line, f->address);
     else if (f->has_address)
@@ -439,20 +484,64 @@ static void describe(struct vgpu_backend *b, const struct ptx_grid *g, CUresult 
         snprintf(at, left, ": failed");
 }
 
+/* What a grid's blocks need to meet: cooperative groups keep their barrier at offset 4. */
+#define WORKSPACE_BYTES 256u
+
+static CUresult prepare_cooperative(struct vgpu_backend *b, struct ptx_grid *g)
+{
+    if (g->blocks > vgpu_ptx_max_resident(g))
+        return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
+    if (!b->workspace) {
+        CUresult r = vgpu_ptx_memory_alloc(&b->memory, WORKSPACE_BYTES, true, &b->workspace);
+        if (r != CUDA_SUCCESS)
+            return r;
+    }
+    memset(vgpu_ptx_memory_range(&b->memory, b->workspace, WORKSPACE_BYTES), 0, WORKSPACE_BYTES);
+    g->workspace = b->workspace;
+    /* A block may spin until the others of its thread have come: their turns must not be long. */
+    if (g->blocks > b->threads)
+        g->slice_cost /= 16;
+    return CUDA_SUCCESS;
+}
+
+CUresult vgpu_software_max_blocks(struct vgpu_backend *b, struct vgpu_backend_kernel *kernel,
+                                  uint32_t block_threads, uint32_t shared_bytes, uint64_t *blocks)
+{
+    const struct ptx_function *fn = (const struct ptx_function *)(const void *)kernel;
+    struct vgpu_launch l = {.kernel = kernel,
+                            .grid = {1, 1, 1},
+                            .block = {block_threads, 1, 1},
+                            .shared_bytes = shared_bytes,
+                            .params = fn,
+                            .params_bytes = fn->info->param_bytes};
+    const uint64_t wanted = (uint64_t)fn->reqntid[0] * fn->reqntid[1] * fn->reqntid[2];
+    if (wanted == block_threads) /* a kernel of that very shape: which is asked for in one number */
+        memcpy(l.block, fn->reqntid, sizeof(l.block));
+    struct ptx_grid g = {.sm_count = b->threads, .host_bytes = host_bytes(b)};
+    CUresult r = fill_grid(&g, &l, b);
+    if (r == CUDA_SUCCESS)
+        *blocks = vgpu_ptx_max_resident(&g);
+    return r;
+}
+
 static CUresult sw_launch(struct vgpu_backend *b, const struct vgpu_launch *launch)
 {
     if (b->sticky)
         return b->sticky;
-    struct ptx_grid g = {.memory = &b->memory, .stop = &b->stop, .sm_count = b->threads};
-    g.host_bytes =
-        b->memory.quota_bytes > LEAST_BLOCK_BYTES ? b->memory.quota_bytes : LEAST_BLOCK_BYTES;
-    CUresult r = fill_grid(&g, launch, b->stack_bytes);
+    struct ptx_grid g = {
+        .memory = &b->memory, .runtime = &b->runtime, .stop = &b->stop, .sm_count = b->threads};
+    g.host_bytes = host_bytes(b);
+    g.slice_cost = PTX_SLICE_COST;
+    CUresult r = fill_grid(&g, launch, b);
+    if (r == CUDA_SUCCESS && launch->cooperative)
+        r = prepare_cooperative(b, &g);
     if (r != CUDA_SUCCESS)
         return r;
     _Alignas(16) uint8_t params[PTX_MAX_PARAM_BYTES];
     if (launch->params_bytes)
         memcpy(params, launch->params, launch->params_bytes);
     g.params = params;
+    g.budget = b->launch_insns;
     g.grid_id = ++b->launches;
 
     __atomic_store_n(&b->stop, PTX_GO, __ATOMIC_RELEASE);
@@ -460,11 +549,11 @@ static CUresult sw_launch(struct vgpu_backend *b, const struct vgpu_launch *laun
     uint32_t how = __atomic_exchange_n(&b->stop, PTX_STOP_IDLE, __ATOMIC_ACQ_REL);
     if (r == CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES)
         return r; /* nothing has run */
-    if (r == CUDA_SUCCESS && how == PTX_STOP_INTERRUPT)
+    if (r == CUDA_SUCCESS && (how == PTX_STOP_INTERRUPT || how == PTX_STOP_BUDGET))
         r = CUDA_ERROR_LAUNCH_TIMEOUT;
     if (r != CUDA_SUCCESS) {
         b->sticky = r;
-        describe(b, &g, r);
+        describe(b, &g, r, how);
     }
     /* Accepted: what went wrong while it ran is for synchronize and everything after it to tell. */
     return CUDA_SUCCESS;

@@ -15,6 +15,24 @@
 const char *vgpu_software_last_error(struct vgpu_backend *b);
 
 /*
+ * What kernels have printed (printf, failed assertions) since it was last taken, at most
+ * `out_bytes` bytes of it, oldest first; the number of bytes, 0 when nothing is left. Text waits
+ * until it is taken, up to the configured `printf_bytes`; *lost is how many messages since the last
+ * call found no room. A sticky error changes nothing about it. To be called from the thread that
+ * calls the ops.
+ */
+size_t vgpu_software_take_printf(struct vgpu_backend *b, char *out, size_t out_bytes,
+                                 uint64_t *lost);
+
+/*
+ * How many blocks of that many threads and bytes of dynamic shared memory can be there at a time,
+ * over all multiprocessors: what a cooperative launch of `kernel` may have. INVALID_VALUE for a
+ * block that no launch takes.
+ */
+CUresult vgpu_software_max_blocks(struct vgpu_backend *b, struct vgpu_backend_kernel *kernel,
+                                  uint32_t block_threads, uint32_t shared_bytes, uint64_t *blocks);
+
+/*
  * Runs modules loaded from now on with the handlers of one instruction set level, "base" or "avx2".
  * INVALID_VALUE for a level this host or this build lacks. By default the best one is used; results
  * are the same.

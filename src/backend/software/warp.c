@@ -237,68 +237,66 @@ static enum ptx_warp_state idle_state(const struct ptx_warp *w)
     return w->live ? PTX_WARP_BLOCKED : PTX_WARP_DONE;
 }
 
-enum ptx_warp_state vgpu_ptx_warp_run(struct ptx_block *b, struct ptx_warp *w)
+/* What is more than a handler; false when the warp's slice is used up. */
+static bool run_flow(struct ptx_block *b, struct ptx_warp *w, const struct ptx_insn *in,
+                     uint32_t mask, uint32_t *slice)
+{
+    uint32_t from = w->pc, insns;
+    switch ((enum ptx_kind)in->kind) {
+    case PTX_KIND_BRA:
+        if (mask == w->active)
+            w->pc = in->target;
+        else
+            vgpu_ptx_warp_diverge(w, mask, in->target);
+        return in->target > from || !slice_over(w, from - in->target + 1, slice);
+    case PTX_KIND_CALL:
+        insns = vgpu_ptx_call(b, w, in, mask);
+        return w->fault.result != CUDA_SUCCESS || !slice_over(w, insns, slice);
+    case PTX_KIND_RET:
+        vgpu_ptx_return(w, mask);
+        return true;
+    case PTX_KIND_BRX:
+        insns = vgpu_ptx_branch_indexed(w, in, mask);
+        return !insns || !slice_over(w, insns, slice);
+    case PTX_KIND_EXIT:
+        exit_lanes(b, w, mask);
+        return true;
+    case PTX_KIND_BAR:
+        w->pc++;
+        vgpu_ptx_warp_park(w);
+        if (!vgpu_ptx_barrier_arrive(b, w, in, mask)) {
+            w->active &= ~w->bar_wait;
+            w->stop_pc = 0;
+        }
+        return true;
+    case PTX_KIND_WARPSYNC:
+        if (!run_sync(w, in, mask))
+            w->stop_pc = 0;
+        return true;
+    case PTX_KIND_TRAP:
+        ptx_warp_fault(w, in, CUDA_ERROR_LAUNCH_FAILED, 0, false);
+        return true;
+    case PTX_KIND_PLAIN:
+        break; /* not here */
+    }
+    return true;
+}
+
+static enum ptx_warp_state run_slice(struct ptx_block *b, struct ptx_warp *w, uint32_t *slice)
 {
     const struct ptx_insn *code = w->code;
-    uint32_t slice = PTX_SLICE_COST;
-    if (__atomic_load_n(b->grid->stop, __ATOMIC_RELAXED) != PTX_GO)
-        return PTX_WARP_STOPPED;
     if (!w->active && !vgpu_ptx_warp_reschedule(w))
         return idle_state(w);
     for (;;) {
         const struct ptx_insn *in = &code[w->pc];
         uint32_t mask = w->active & ptx_pred(w, in->guard);
-        switch (mask ? (enum ptx_kind)in->kind : PTX_KIND_SKIPPED) {
-        case PTX_KIND_PLAIN:
+        if (mask && in->kind == PTX_KIND_PLAIN) {
             in->fn(w, in, mask);
             w->pc++;
-            break;
-        case PTX_KIND_SKIPPED:
+        } else if (!mask) {
             w->pc++;
-            break;
-        case PTX_KIND_BRA: {
-            uint32_t from = w->pc;
-            if (mask == w->active)
-                w->pc = in->target;
-            else
-                vgpu_ptx_warp_diverge(w, mask, in->target);
-            if (in->target <= from && slice_over(w, from - in->target, &slice))
-                return PTX_WARP_YIELDED;
-            break;
-        }
-        case PTX_KIND_CALL: {
-            uint32_t insns = vgpu_ptx_call(b, w, in, mask);
-            if (w->fault.result == CUDA_SUCCESS && slice_over(w, insns, &slice))
-                return PTX_WARP_YIELDED;
-            break;
-        }
-        case PTX_KIND_RET:
-            vgpu_ptx_return(w, mask);
-            break;
-        case PTX_KIND_BRX: {
-            uint32_t insns = vgpu_ptx_branch_indexed(w, in, mask);
-            if (insns && slice_over(w, insns, &slice))
-                return PTX_WARP_YIELDED;
-            break;
-        }
-        case PTX_KIND_EXIT:
-            exit_lanes(b, w, mask);
-            break;
-        case PTX_KIND_BAR:
-            w->pc++;
-            vgpu_ptx_warp_park(w);
-            if (!vgpu_ptx_barrier_arrive(b, w, in, mask)) {
-                w->active &= ~w->bar_wait;
-                w->stop_pc = 0;
-            }
-            break;
-        case PTX_KIND_WARPSYNC:
-            if (!run_sync(w, in, mask))
-                w->stop_pc = 0;
-            break;
-        case PTX_KIND_TRAP:
-            ptx_warp_fault(w, in, CUDA_ERROR_LAUNCH_FAILED, 0, false);
-            break;
+        } else if (!run_flow(b, w, in, mask, slice)) {
+            return PTX_WARP_YIELDED;
         }
         if (w->pc >= w->stop_pc) {
             if (w->fault.result != CUDA_SUCCESS)
@@ -307,4 +305,16 @@ enum ptx_warp_state vgpu_ptx_warp_run(struct ptx_block *b, struct ptx_warp *w)
                 return idle_state(w);
         }
     }
+}
+
+enum ptx_warp_state vgpu_ptx_warp_run(struct ptx_block *b, struct ptx_warp *w)
+{
+    struct ptx_grid *g = b->grid;
+    uint32_t slice = g->slice_cost;
+    if (__atomic_load_n(g->stop, __ATOMIC_RELAXED) != PTX_GO)
+        return PTX_WARP_STOPPED;
+    enum ptx_warp_state state = run_slice(b, w, &slice);
+    if (g->budget)
+        vgpu_ptx_grid_spend(g, g->slice_cost - slice + PTX_LEAST_COST);
+    return state;
 }

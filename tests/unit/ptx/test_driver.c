@@ -574,6 +574,43 @@ static void limits(void **state)
     assert_int_equal(value, 1024);
 }
 
+/* printf_read, cooperative launches and the stack limit reach what runs the kernels. */
+static void kernels_call(void **state)
+{
+    static const char text[] = PTX_HEAD
+        ".extern .func (.param .b32 r) vprintf(.param .b64 f, .param .b64 a);\n"
+        ".global .align 1 .b8 hello[7] = {104, 101, 108, 108, 111, 10};\n"
+        ".visible .entry say() { .reg .b64 %f; mov.u64 %f, hello; call (_), vprintf, (%f, 0); }\n"
+        ".visible .entry together() { .reg .b32 %r; .reg .pred %p; mov.u32 %r, %envreg1;\n"
+        "setp.eq.u32 %p, %r, 0; @%p trap; ret; }\n"
+        ".func down(.param .b32 n) { .reg .b32 %n; .reg .pred %p; ld.param.u32 %n, [n];\n"
+        "setp.eq.u32 %p, %n, 0; @%p ret; sub.u32 %n, %n, 1; call down, (%n); ret; }\n"
+        ".visible .entry deep() { call down, (4000); ret; }\n";
+    struct driver_rig *r = *state;
+    struct vgpu_driver_module *m = NULL;
+    char got[16];
+    uint64_t lost = 1;
+    uint32_t length = 0;
+    OK(r->o->module_load(r->d, &m, text, sizeof(text) - 1));
+    struct function say = get(r, m, "say"), together = get(r, m, "together");
+    OK(launch(r, say.f, 1, 2, 0, 0, NULL, 0));
+    OK(r->o->printf_read(r->d, 9, &lost, got, sizeof(got), &length));
+    assert_int_equal(length, 9);
+    assert_int_equal(lost, 0);
+    assert_memory_equal(got, "hello\nhel", 9);
+    OK(r->o->printf_read(r->d, 100, &lost, got, sizeof(got), &length));
+    assert_int_equal(length, 3);
+    OK(launch(r, together.f, 4, 32, 0, VGPU_LAUNCH_COOPERATIVE, NULL, 0));
+    FAILS(launch(r, together.f, 33, 32, 0, VGPU_LAUNCH_COOPERATIVE, NULL, 0),
+          COOPERATIVE_LAUNCH_TOO_LARGE);
+    OK(r->o->cuCtxSetLimit(r->d, 0, (128 << 10) + 1));
+    OK(launch(r, get(r, m, "deep").f, 1, 32, 0, 0, NULL, 0));
+    OK(r->o->context_synchronize(r->d));
+    OK(r->o->cuCtxSetLimit(r->d, 0, 1024));
+    OK(launch(r, get(r, m, "deep").f, 1, 32, 0, 0, NULL, 0));
+    FAILS(r->o->context_synchronize(r->d), HARDWARE_STACK_ERROR);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -593,6 +630,7 @@ int main(void)
         VGPU_TEST_F(occupancy, driver_setup, driver_teardown),
         VGPU_TEST_F(attributes_of_the_device, driver_setup, driver_teardown),
         VGPU_TEST_F(limits, driver_setup, driver_teardown),
+        VGPU_TEST_F(kernels_call, driver_setup, driver_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

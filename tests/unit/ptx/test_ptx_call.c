@@ -324,6 +324,11 @@ static uint32_t want_alloca(uint32_t t)
 }
 
 /* .local variables are of the frame: a recursive call does not touch its caller's. */
+static uint32_t want_on_stack(uint32_t t)
+{
+    return t * 3 + 1 + (t & 0xff);
+}
+
 /* clang-format off */
 static void test_local_frames(void **state)
 {
@@ -331,6 +336,15 @@ static void test_local_frames(void **state)
     check(LOCALS CALL1("%a", "sum", "%a")
           "done: ld.u32 %n, [%g]; add.u32 %a, %a, %n; st.param.b32 [r], %a; ret; }\n"
           KERNEL("", "rem.u32 %w, %t, 20;\n" CALL1("%v", "sum", "%w")), 100, want_sum);
+    /* A parameter whose address is taken lies in the frame, too. */
+    check(".func (.param .b32 r) get(.param .b8 x, .param .align 8 .b8 s[20], .param .b32 i) {\n"
+          ".reg .b64 %a, %i; .reg .b32 %v, %w; mov.u64 %a, s; ld.param.u32 %v, [i];\n"
+          "cvt.u64.u32 %i, %v; add.u64 %a, %a, %i; ld.local.u32 %v, [%a]; mov.b64 %a, x;\n"
+          "cvta.local.u64 %a, %a; ld.u8 %w, [%a]; add.u32 %v, %v, %w; st.param.b32 [r], %v; ret; }\n"
+          KERNEL("", "mad.lo.u32 %w, %t, 3, 1; { .param .b8 x; st.param.b8 [x], %t;\n"
+                 ".param .align 8 .b8 s[20]; st.param.b32 [s+12], %w; st.param.b32 [s+16], 5;\n"
+                 ".param .b32 r; call (r), get, (x, s, 12); ld.param.b32 %v, [r]; }"),
+          300, want_on_stack);
     /* alloca: as much as each lane wants, aligned; it goes with the frame or with stackrestore. */
     check(".func (.param .b32 r) take(.param .b32 n) { .reg .b32 %n, %a; .reg .b64 %g, %s;\n"
           "ld.param.u32 %n, [n]; cvt.u64.u32 %s, %n; stacksave.u64 %g; alloca.u64 %g, %s, 16;\n"
@@ -450,7 +464,7 @@ static void test_refused(void **state)
         {".func f(.param .b32 x) { .reg .b32 %r; ld.param.u32 %r, [x+4]; ret; }", "beyond"},
         {".func f(.param .b32 x) { .reg .b32 %r; ld.param.u32 %r, [x+-4]; ret; }", "beyond"},
         {".func f(.param .b64 x) { .reg .b32 %r; ld.param.u32 %r, [x+2]; ret; }", "misaligned"},
-        {".func f(.param .b64 x) { .reg .b64 %r; mov.u64 %r, x; ret; }", "no address"},
+        {KERNEL("", "{ .param .b64 x; mov.u64 %l, x; }"), "no address"},
         {KERNEL("", "st.param.b64 [out], %l;"), "cannot store"},
         {KERNEL("", "brx.idx %t, k;"), ".branchtargets"},
         {KERNEL("", "x: .branchtargets nowhere; brx.idx %t, x;"), "'nowhere'"},

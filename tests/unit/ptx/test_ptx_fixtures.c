@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "software.h"
+
 static const char *const flavours[] = {"nvcc", "nvcc-O0", "clang", "clang-O0"};
 #define FLAVOURS (sizeof(flavours) / sizeof(flavours[0]))
 
@@ -217,11 +219,92 @@ static void test_spin_and_fault(void **state)
     }
 }
 
+static int fib(int n)
+{
+    return n < 2 ? n : fib(n - 1) + fib(n - 2);
+}
+
+/* Structures by value, recursion, pointers: calls.cu in plain C. */
+static int want_calls(int i, int n)
+{
+    char c[5] = {0, 1, 2, 3, 4};
+    c[n & 3] = (char)n;
+    return i + n + (int)(i * 0.5 * n) + c[1] + fib(i & 7) + (i & 1 ? i * 3 : i + 3);
+}
+
+static void test_calls(void **state)
+{
+    (void)state;
+    for (unsigned f = 0; f < FLAVOURS; f++) {
+        enum { N = 200 };
+        struct rig r;
+        int got[N];
+        char text[8192], want[8192] = "";
+        uint64_t lost;
+        rig_open(&r, 1);
+        load_fixture(&r, "calls", flavours[f]);
+        uint64_t p[] = {upload(&r, NULL, sizeof(got)), 5};
+        assert_int_equal(rig_launch(&r, "calls", 1, N, 0, 2, p), CUDA_SUCCESS);
+        assert_int_equal(r.o->copy_dtoh(r.b, got, p[0], sizeof(got)), CUDA_SUCCESS);
+        for (int i = 0; i < N; i++)
+            assert_int_equal(got[i], want_calls(i, 5));
+        assert_int_equal(rig_launch(&r, "shapes", 1, N, 0, 1, p), CUDA_SUCCESS);
+        assert_int_equal(r.o->copy_dtoh(r.b, got, p[0], sizeof(got)), CUDA_SUCCESS);
+        for (int i = 0; i < N; i++)
+            assert_int_equal(got[i], i & 1 ? i * i : i + 1);
+        assert_int_equal(rig_launch(&r, "memory", 1, N, 0, 1, p), CUDA_SUCCESS);
+        assert_int_equal(r.o->copy_dtoh(r.b, got, p[0], sizeof(got)), CUDA_SUCCESS);
+        for (int i = 0; i < N; i++)
+            assert_int_equal(got[i], i * (i + 1) / 2);
+        assert_int_equal(rig_launch(&r, "text", 1, N, 0, 1, (uint64_t[]){100}), CUDA_SUCCESS);
+        size_t n = vgpu_software_take_printf(r.b, text, sizeof(text) - 1, &lost), at = 0;
+        text[n] = 0;
+        for (int i = 0; i < 100; i++)
+            at += (size_t)snprintf(want + at, sizeof(want) - at,
+                                   "thread %d of many: %.2f 1099511627776\n", i, i * 1.5);
+        assert_string_equal(text, want);
+        rig_close(&r);
+    }
+}
+
+/* A grid whose blocks wait for each other, more of them than threads: cooperative groups as nvcc
+ * has them. */
+static void test_grid_sync(void **state)
+{
+    (void)state;
+    for (unsigned f = 0; f < FLAVOURS; f++) {
+        enum { BLOCKS = 24, ROUNDS = 5 };
+        struct rig r;
+        uint32_t got[BLOCKS * 64];
+        const struct vgpu_kernel_info *info;
+        rig_open(&r, 2);
+        load_fixture(&r, "coop", flavours[f]);
+        struct {
+            uint64_t sums, out;
+            uint32_t rounds;
+        } p = {upload(&r, NULL, ROUNDS * 4), upload(&r, NULL, sizeof(got)), ROUNDS};
+        struct vgpu_launch l = {.grid = {BLOCKS, 1, 1},
+                                .block = {64, 1, 1},
+                                .params = &p,
+                                .params_bytes = 20,
+                                .cooperative = true};
+        assert_int_equal(r.o->module_kernel(r.b, r.m, "coop", &l.kernel, &info), CUDA_SUCCESS);
+        assert_int_equal(r.o->mem_set(r.b, p.out, 0xff, sizeof(got)), CUDA_SUCCESS);
+        assert_int_equal(r.o->launch(r.b, &l), CUDA_SUCCESS);
+        assert_int_equal(r.o->synchronize(r.b), CUDA_SUCCESS);
+        assert_int_equal(r.o->copy_dtoh(r.b, got, p.out, sizeof(got)), CUDA_SUCCESS);
+        for (unsigned i = 0; i < BLOCKS * 64; i++)
+            assert_int_equal(got[i], 0);
+        rig_close(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        VGPU_TEST(test_vector_add),  VGPU_TEST(test_saxpy),  VGPU_TEST(test_sgemm_naive),
-        VGPU_TEST(test_sgemm_tiled), VGPU_TEST(test_reduce), VGPU_TEST(test_spin_and_fault),
+        VGPU_TEST(test_vector_add),  VGPU_TEST(test_saxpy),     VGPU_TEST(test_sgemm_naive),
+        VGPU_TEST(test_sgemm_tiled), VGPU_TEST(test_reduce),    VGPU_TEST(test_spin_and_fault),
+        VGPU_TEST(test_calls),       VGPU_TEST(test_grid_sync),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

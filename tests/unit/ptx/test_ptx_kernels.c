@@ -63,6 +63,12 @@ static bool is_pending(struct vgpu_backend *b, const char *text)
     return false;
 }
 
+static uint64_t free_memory(struct vgpu_backend *b)
+{
+    uint64_t free_bytes = 0, total_bytes;
+    return ops->mem_info(b, &free_bytes, &total_bytes) == CUDA_SUCCESS ? free_bytes : 0;
+}
+
 /* Answers whether all is as it has to be. */
 static bool run_one(struct vgpu_backend *b, const struct vgpu_fixture *f, unsigned compiler,
                     const char *level)
@@ -76,12 +82,20 @@ static bool run_one(struct vgpu_backend *b, const struct vgpu_fixture *f, unsign
         return false;
     }
     bool refused = is_pending(b, text);
+    uint64_t before = free_memory(b);
     bool ok = vgpu_fixture_run(ops, b, f, text, bytes, &result);
+    /* The heap of device malloc stays when a kernel has used it, but no second run takes more. */
+    if (ok && free_memory(b) != before) {
+        before = free_memory(b);
+        ok = vgpu_fixture_run(ops, b, f, text, bytes, &result) && free_memory(b) == before;
+    }
     if (refused)
         ok = !ok && strcmp(result.step, "load") == 0 && result.rc == CUDA_ERROR_INVALID_PTX;
     if (!ok)
         print_error("%s (%s, %s): %s (%s)\n", f->kernel, vgpu_fixture_compilers[compiler], level,
-                    refused && result.ok ? "not refused" : result.message,
+                    !result.ok ? result.message
+                    : refused  ? "not refused"
+                               : "memory is not given back",
                     vgpu_software_last_error(b));
     free(text);
     return ok;
@@ -107,9 +121,6 @@ static void run_all(const char *level)
             }
         }
     }
-    uint64_t free_bytes, total_bytes;
-    assert_int_equal(ops->mem_info(b, &free_bytes, &total_bytes), CUDA_SUCCESS);
-    assert_int_equal(free_bytes, total_bytes);
     ops->close(b);
     assert_int_equal(wrong, 0);
 }

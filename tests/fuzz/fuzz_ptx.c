@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "backend/backend.h"
+#include "software.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -35,7 +36,12 @@ static void run_kernel(struct vgpu_backend *b, struct vgpu_backend_module *m, co
     const struct vgpu_backend_ops *o = &vgpu_backend_software;
     const struct vgpu_kernel_info *info;
     static uint8_t params[4096];
-    struct vgpu_launch l = {.grid = {2, 1, 1}, .block = {40, 1, 1}, .params = params};
+    char text[256];
+    uint64_t lost;
+    struct vgpu_launch l = {.grid = {2, 1, 1},
+                            .block = {40, 1, 1},
+                            .params = params,
+                            .cooperative = strcmp(name, "coop") == 0};
     struct stopper s = {.b = b};
     uint64_t memory;
     pthread_t thread;
@@ -49,17 +55,23 @@ static void run_kernel(struct vgpu_backend *b, struct vgpu_backend_module *m, co
     if (pthread_create(&thread, NULL, stop_soon, &s) != 0)
         return;
     o->launch(b, &l);
+    vgpu_software_take_printf(b, text, sizeof(text), &lost);
     __atomic_store_n(&s.done, 1, __ATOMIC_RELEASE);
     pthread_join(thread, NULL);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char *const names[] = {"k",           "vector_add", "saxpy",
-                                        "sgemm_naive", "reduce_sum", "spin"};
+    static const char *const names[] = {"k",          "vector_add", "saxpy", "sgemm_naive",
+                                        "reduce_sum", "spin",       "calls", "shapes",
+                                        "memory",     "text",       "coop"};
     const struct vgpu_backend_ops *o = &vgpu_backend_software;
-    struct vgpu_backend_config config = {
-        .threads = 1, .memory_bytes = 1 << 24, .module_memory_bytes = 1 << 24};
+    struct vgpu_backend_config config = {.threads = 1,
+                                         .memory_bytes = 1 << 24,
+                                         .module_memory_bytes = 1 << 24,
+                                         .launch_instructions = 1 << 20,
+                                         .printf_bytes = 1 << 12,
+                                         .heap_bytes = 1 << 16};
     struct vgpu_backend *b;
     struct vgpu_backend_module *m;
     char log[256];

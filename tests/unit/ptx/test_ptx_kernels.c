@@ -13,21 +13,6 @@
 #include "software.h"
 #include "vgpu_test.h"
 
-/*
- * What the backend may not have yet: while the probe is refused, a fixture whose text has the word
- * must be refused, too; nothing else may be. A row goes when its feature is there.
- */
-static const struct pending {
-    const char *word, *probe;
-} pending[] = {
-    {"\tcall", ".func f() { ret; } .visible .entry k() { call f; ret; }"},
-    {"_ZL3mix4pairj_param_0;", ".func f(.param .b32 p) { .reg .b64 %a; mov.b64 %a, p; ret; }"
-                               " .visible .entry k() { ret; }"},
-    {"fma.rn.f16x2", ".visible .entry k() { .reg .b32 %r; mov.b32 %r, 0;"
-                     " fma.rn.f16x2 %r, %r, %r, %r; ret; }"},
-};
-#define PENDING (sizeof(pending) / sizeof(pending[0]))
-
 static const struct vgpu_backend_ops *const ops = &vgpu_backend_software;
 
 static struct vgpu_backend *open_session(const char *level)
@@ -41,56 +26,6 @@ static struct vgpu_backend *open_session(const char *level)
         return NULL;
     }
     return b;
-}
-
-static bool loads(struct vgpu_backend *b, const char *probe)
-{
-    char text[512], log[128];
-    struct vgpu_backend_module *m;
-    int n =
-        snprintf(text, sizeof(text), ".version 7.0\n.target sm_75\n.address_size 64\n%s", probe);
-    if (ops->module_load(b, text, (size_t)n, &m, log, sizeof(log)) != CUDA_SUCCESS)
-        return false;
-    assert_int_equal(ops->module_unload(b, m), CUDA_SUCCESS);
-    return true;
-}
-
-/* Fixtures that call the device's own functions wait for those to do something, too. */
-static bool lacks_functions(struct vgpu_backend *b, const char *text)
-{
-    static const char probe[] =
-        ".version 7.0\n.target sm_75\n.address_size 64\n"
-        ".extern .func (.param .b64 r) malloc (.param .b64 n);\n"
-        ".visible .entry k(.param .u64 out) { .reg .b64 %a, %p; ld.param.u64 %a, [out];\n"
-        "mov.b64 %p, 8; { .param .b64 n; .param .b64 r; st.param.b64 [n], %p;\n"
-        "call.uni (r), malloc, (n); ld.param.b64 %p, [r]; } st.global.b64 [%a], %p; ret; }";
-    struct vgpu_backend_module *m;
-    const struct vgpu_kernel_info *info;
-    struct vgpu_launch l = {.grid = {1, 1, 1}, .block = {1, 1, 1}, .params_bytes = 8};
-    uint64_t out, left, total;
-    char log[128];
-    if (!strstr(text, ".extern .func"))
-        return false;
-    if (ops->module_load(b, probe, sizeof(probe) - 1, &m, log, sizeof(log)) != CUDA_SUCCESS)
-        return true;
-    assert_int_equal(ops->mem_alloc(b, 8, &out), CUDA_SUCCESS);
-    assert_int_equal(ops->module_kernel(b, m, "k", &l.kernel, &info), CUDA_SUCCESS);
-    l.params = &out;
-    assert_int_equal(ops->launch(b, &l), CUDA_SUCCESS);
-    assert_int_equal(ops->synchronize(b), CUDA_SUCCESS);
-    assert_int_equal(ops->mem_free(b, out), CUDA_SUCCESS);
-    assert_int_equal(ops->module_unload(b, m), CUDA_SUCCESS);
-    /* Where malloc does something the session has a heap now, for good. */
-    assert_int_equal(ops->mem_info(b, &left, &total), CUDA_SUCCESS);
-    return left == total;
-}
-
-static bool is_pending(struct vgpu_backend *b, const char *text)
-{
-    for (size_t i = 0; i < PENDING; i++)
-        if (strstr(text, pending[i].word) && !loads(b, pending[i].probe))
-            return true;
-    return false;
 }
 
 static uint64_t free_memory(struct vgpu_backend *b)
@@ -111,11 +46,6 @@ static bool run_one(struct vgpu_backend *b, const struct vgpu_fixture *f, unsign
         print_error("%s.%s.ptx: %s\n", f->file, vgpu_fixture_compilers[compiler], strerror(errno));
         return false;
     }
-    bool refused = is_pending(b, text);
-    if (!refused && lacks_functions(b, text)) {
-        free(text);
-        return true;
-    }
     uint64_t before = free_memory(b);
     bool ok = vgpu_fixture_run(ops, b, f, text, bytes, &result);
     /* The heap of device malloc stays when a kernel has used it, but no second run takes more. */
@@ -123,13 +53,9 @@ static bool run_one(struct vgpu_backend *b, const struct vgpu_fixture *f, unsign
         before = free_memory(b);
         ok = vgpu_fixture_run(ops, b, f, text, bytes, &result) && free_memory(b) == before;
     }
-    if (refused)
-        ok = !ok && strcmp(result.step, "load") == 0 && result.rc == CUDA_ERROR_INVALID_PTX;
     if (!ok)
         print_error("%s (%s, %s): %s (%s)\n", f->kernel, vgpu_fixture_compilers[compiler], level,
-                    !result.ok ? result.message
-                    : refused  ? "not refused"
-                               : "memory is not given back",
+                    result.ok ? "memory is not given back" : result.message,
                     vgpu_software_last_error(b));
     free(text);
     return ok;

@@ -264,7 +264,9 @@ def aliases(c):
     names = argument_names(c)
     for symbol in c.symbols[1:]:
         args = list(names)
-        if symbol.endswith("_ptsz"):
+        if c.form == "none":
+            out += ["CUresult %s(void)" % symbol, "{", "    return %s();" % c.name, "}", ""]
+        elif symbol.endswith("_ptsz"):
             # The launch configuration holds its stream; everything else has it as a parameter.
             if "hStream" in args:
                 args[args.index("hStream")] = "vgpu_cuda_thread_stream(hStream)"

@@ -452,8 +452,11 @@ void vgpu_print_read(struct vgpu_context *context)
     for (unsigned i = 0; i < PRINT_PIECES_MAX; i++) {
         uint32_t length = 0;
         uint64_t lost = 0;
-        if (vgpu_call_printf_read(context->base.name, PRINT_PIECE, &lost, text, PRINT_PIECE,
-                                  &length) != CUDA_SUCCESS)
+        CUresult result = vgpu_call_printf_read(context->base.name, PRINT_PIECE, &lost, text,
+                                                PRINT_PIECE, &length);
+        if (result == CUDA_ERROR_NOT_SUPPORTED)
+            atomic_store(&context->printing, 0); /* not asked again with each synchronization */
+        if (result != CUDA_SUCCESS)
             return;
         if (length)
             fwrite(text, 1, length, stdout);

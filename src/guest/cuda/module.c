@@ -93,8 +93,10 @@ static void write_log(struct jit_log *log, const char *text, size_t length)
 static void free_module(struct vgpu_object *object)
 {
     struct vgpu_module *module = (struct vgpu_module *)object;
-    if (module->may_print && module->base.context)
-        atomic_fetch_sub(&module->base.context->printing, 1);
+    unsigned printing = atomic_load(&module->base.context->printing);
+    while (module->may_print && printing > 0 && /* 0: the host cannot say what is printed */
+           !atomic_compare_exchange_weak(&module->base.context->printing, &printing, printing - 1))
+        ;
     if (module->library)
         vgpu_library_forget(module->library, module);
 }

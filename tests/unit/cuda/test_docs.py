@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""docs/cuda-calls.md ends in the table that api/cuda.calls makes, and each rule of it is named by a test."""
+"""docs/cuda-calls.md ends in the table that api/cuda.calls makes, each rule of it is named by a test, and each call's
+version is one that NVIDIA's headers know, where they are installed."""
 
 import os
 import re
@@ -10,6 +11,11 @@ import tempfile
 import unittest
 
 SOURCE = os.environ["VGPU_SOURCE"]
+TYPEDEFS = "/usr/local/cuda/include/cudaTypedefs.h"
+sys.path.insert(0, os.path.join(SOURCE, "api"))
+
+import calls as description  # noqa: E402
+
 PAGE = os.path.join(SOURCE, "docs", "cuda-calls.md")
 
 
@@ -33,6 +39,22 @@ class Page(unittest.TestCase):
                     named |= set(re.findall(r"\bC\d+\b", test.read()))
         self.assertEqual(rules - named, set())
         self.assertGreaterEqual(len(rules), 17)
+
+    @unittest.skipUnless(os.path.exists(TYPEDEFS), "NVIDIA's cudaTypedefs.h is not installed")
+    def test_versions(self):
+        """C6: a version that is wrong here would hand out the wrong function."""
+        known = {}
+        with open(TYPEDEFS, encoding="utf-8", errors="replace") as header:
+            for name, version in re.findall(r"\*PFN_(cu\w+?)_v(\d+)(?:_ptds|_ptsz)?\)", header.read()):
+                known.setdefault(name, set()).add(int(version))
+        calls = [c for c in description.load(os.path.join(SOURCE, "api", "cuda.calls")) if c.exported]
+        compared = 0
+        for call in calls:
+            base = re.sub(r"_v\d+$", "", call.name)
+            if base in known:
+                self.assertIn(call.since, known[base], call.name)
+                compared += 1
+        self.assertGreater(compared, 300)
 
 
 if __name__ == "__main__":

@@ -259,6 +259,11 @@ static void test_boxes(void **state)
     box.srcHeight = box.dstHeight = 4;
     assert_ok(cuMemcpy3D_v2(&box));
     assert_int_equal(fake_last(VGPU_CALL_COPY_ON_DEVICE).in[2], 32 * 4 * 3);
+    box.dstPitch = box.dstHeight = (size_t)1 << 40; /* their product wraps to 0 */
+    box.Height = 1;
+    assert_result(cuMemcpy3D_v2(&box), CUDA_ERROR_INVALID_VALUE);
+    box.dstPitch = 32;
+    box.dstHeight = box.Height = 4;
     box.srcZ = SIZE_MAX / 100;
     assert_result(cuMemcpy3D_v2(&box), CUDA_ERROR_INVALID_VALUE);
     assert_ok(cuMemFree_v2(a));

@@ -53,6 +53,13 @@ class Programs(unittest.TestCase):
                             "-lcuda", "-lpthread"] + sanitize, check=True, timeout=PATIENCE_S)
             self.compare(self.run_program(program, KERNELS))
 
+    def test_the_backend_for_nvidia_gpus(self):
+        """Every kernel of tests/fixtures by the backend `cuda`, which finds our library where NVIDIA's would be: so the
+        backend, the guest's library and the worker are all in the way of each answer."""
+        out = self.run_program(built("tests", "bench", "backend_check"), "cuda",
+                               VGPU_LIBCUDA=os.path.join(LIBRARY, "libcuda.so.1"), VGPU_SOURCE=SOURCE)
+        self.assertRegex(out, r"\b[1-9]\d* runs, 0 wrong")
+
     def test_the_first_program(self):
         """docs/first-cuda-program.md: kernel by clang, program by cc."""
         clang = shutil.which("clang")

@@ -274,6 +274,11 @@ static CUresult typed_info(struct vgpu_backend *b, uint64_t *free_bytes, uint64_
     return CUDA_SUCCESS;
 }
 
+static uint64_t typed_held(struct vgpu_backend *b)
+{
+    return cuda_used_bytes(b);
+}
+
 static CUresult typed_htod(struct vgpu_backend *b, uint64_t dst, const void *src, size_t size_bytes)
 {
     CUresult r = cuda_need_primary(b);
@@ -404,6 +409,7 @@ const struct vgpu_backend_ops vgpu_backend_cuda = {
     .mem_alloc = typed_alloc,
     .mem_free = typed_free,
     .mem_info = typed_info,
+    .held_bytes = typed_held,
     .copy_htod = typed_htod,
     .copy_dtoh = typed_dtoh,
     .copy_dtod = typed_dtod,

@@ -32,18 +32,24 @@ static void test_a_library_without_the_functions(void **state)
     expect_refusal("libc.so.6", "cuInit");
 }
 
-/* backend/driver.h: no member is NULL. */
+/* A structure of nothing but pointers has no NULL. */
+static void expect_full(const char *what, const void *ops, size_t bytes)
+{
+    void (*member)(void);
+    for (size_t at = 0; at < bytes; at += sizeof(member)) {
+        memcpy(&member, (const char *)ops + at, sizeof(member));
+        if (!member)
+            fail_msg("member %zu of the %s is NULL", at / sizeof(member), what);
+    }
+}
+
+/* backend/backend.h and backend/driver.h: no member is missing. */
 static void test_every_call_is_served(void **state)
 {
     (void)state;
-    void (*member)(void);
-    const char *ops = (const char *)&vgpu_cuda_driver_ops;
-    assert_true(sizeof(vgpu_cuda_driver_ops) > 50 * sizeof(member));
-    for (size_t at = 0; at < sizeof(vgpu_cuda_driver_ops); at += sizeof(member)) {
-        memcpy(&member, ops + at, sizeof(member));
-        if (!member)
-            fail_msg("member %zu of the driver is NULL", at / sizeof(member));
-    }
+    assert_true(sizeof(vgpu_cuda_driver_ops) > 50 * sizeof(void *));
+    expect_full("driver", &vgpu_cuda_driver_ops, sizeof(vgpu_cuda_driver_ops));
+    expect_full("backend", &vgpu_backend_cuda, sizeof(vgpu_backend_cuda));
 }
 
 int main(void)

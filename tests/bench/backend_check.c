@@ -28,6 +28,10 @@ static const struct vgpu_backend_ops *const backends[] = {
 };
 #define BACKENDS (sizeof(backends) / sizeof(backends[0]))
 
+/* Standard output as it was at the start: while a session is open, a backend may keep the real one
+ * for what kernels print. */
+static FILE *report;
+
 static bool wanted(const char *name, int names, char **list)
 {
     for (int i = 0; i < names; i++)
@@ -49,18 +53,18 @@ static bool check_one(const struct vgpu_backend_ops *ops, const struct vgpu_fixt
     char why[256];
     char *text = vgpu_fixture_read(root ? root : ".", f, compiler, &bytes);
     if (!text) {
-        printf("%-16s %-8s wrong  %s.%s.ptx: %s\n", f->kernel, flavour, f->file, flavour,
-               strerror(errno));
+        fprintf(report, "%-16s %-8s wrong  %s.%s.ptx: %s\n", f->kernel, flavour, f->file, flavour,
+                strerror(errno));
         return false;
     }
     if (ops->open(&config, &b, why, sizeof(why)) != CUDA_SUCCESS) {
-        printf("%-16s %-8s wrong  no session: %s\n", f->kernel, flavour, why);
+        fprintf(report, "%-16s %-8s wrong  no session: %s\n", f->kernel, flavour, why);
         free(text);
         return false;
     }
     bool ok = vgpu_fixture_run(ops, b, f, text, bytes, &result);
-    printf("%-16s %-8s %-5s  max error %-9.3g %9.3f ms  %s\n", f->kernel, flavour,
-           ok ? "ok" : "wrong", result.max_error, result.ms, ok ? "" : result.message);
+    fprintf(report, "%-16s %-8s %-5s  max error %-9.3g %9.3f ms  %s\n", f->kernel, flavour,
+            ok ? "ok" : "wrong", result.max_error, result.ms, ok ? "" : result.message);
     ops->close(b);
     free(text);
     return ok;
@@ -77,10 +81,10 @@ static int check_all(const struct vgpu_backend_ops *ops, int names, char **list)
                 continue;
             runs++;
             wrong += !check_one(ops, all[i], c);
-            fflush(stdout);
+            fflush(report);
         }
     }
-    printf("%u runs, %u wrong\n", runs, wrong);
+    fprintf(report, "%u runs, %u wrong\n", runs, wrong);
     return runs == 0 || wrong ? 1 : 0;
 }
 
@@ -91,12 +95,12 @@ static int check_random(const struct vgpu_backend_ops *ops, unsigned long count)
     if (!d)
         return 2;
     for (unsigned long seed = 1; seed <= count; seed++)
-        if (!diff_run(d, NULL, 0, seed, stdout)) {
-            printf("seed %lu\n\n", seed);
+        if (!diff_run(d, NULL, 0, seed, report)) {
+            fprintf(report, "seed %lu\n\n", seed);
             wrong++;
         }
     diff_close(d);
-    printf("%lu programs, %lu with another result\n", count, wrong);
+    fprintf(report, "%lu programs, %lu with another result\n", count, wrong);
     return count == 0 || wrong ? 1 : 0;
 }
 
@@ -112,8 +116,8 @@ static bool introduce(const struct vgpu_backend_ops *ops)
     }
     ops->device_info(b, &info);
     ops->close(b);
-    printf("backend %s: %s, compute capability %u.%u\n", ops->name, info.name, info.compute_major,
-           info.compute_minor);
+    fprintf(report, "backend %s: %s, compute capability %u.%u\n", ops->name, info.name,
+            info.compute_major, info.compute_minor);
     return true;
 }
 
@@ -123,6 +127,12 @@ int main(int argc, char **argv)
     unsigned long programs = 0;
     bool random = false;
     int option;
+    int out = dup(STDOUT_FILENO);
+    report = out < 0 ? NULL : fdopen(out, "w");
+    if (!report) {
+        perror("backend_check");
+        return 2;
+    }
     while ((option = getopt(argc, argv, "d:")) != -1) {
         random = option == 'd';
         programs = random ? strtoul(optarg, NULL, 10) : 0;
@@ -141,6 +151,7 @@ int main(int argc, char **argv)
     }
     if (!introduce(ops))
         return 2;
-    return random ? check_random(ops, programs)
-                  : check_all(ops, argc - optind - 1, argv + optind + 1);
+    int status =
+        random ? check_random(ops, programs) : check_all(ops, argc - optind - 1, argv + optind + 1);
+    return fclose(report) ? 2 : status;
 }

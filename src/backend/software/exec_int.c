@@ -95,8 +95,8 @@ ALL3(MAD24HI_U32, row_u32, uint32_t, (uint32_t)(product_u24(x, y) >> 16) + z)
 ALL3(MAD24HI_S32, row_u32, uint32_t, (uint32_t)(product_s24(x, y) >> 16) + z)
 
 /*
- * Division: the ISA leaves x / 0 unspecified; like the hardware, it gives all ones, and x % 0 gives
- * x. MIN / -1 wraps.
+ * Division: the ISA leaves x / 0 and x % 0 unspecified; like the hardware (seen on an H100), both
+ * give all ones. MIN / -1 wraps.
  */
 #define SIGNED(C) ((C)-1 < (C)1)
 #define DIVIDE(suffix, R, C, U)                                                                    \
@@ -109,7 +109,7 @@ ALL3(MAD24HI_S32, row_u32, uint32_t, (uint32_t)(product_s24(x, y) >> 16) + z)
     static inline C remainder_##suffix(C x, C y)                                                   \
     {                                                                                              \
         if (y == 0)                                                                                \
-            return x;                                                                              \
+            return (C) ~(C)0;                                                                      \
         return SIGNED(C) && y == (C) ~(C)0 ? (C)0 : (C)(x % y);                                    \
     }                                                                                              \
     ALL2(DIV_##suffix, R, C, quotient_##suffix(x, y))                                              \

@@ -83,7 +83,7 @@ EVAL(quotient)
 }
 EVAL(rest)
 {
-    return V(1) == 0 ? s[0] : (uint64_t)(V(0) % V(1));
+    return V(1) == 0 ? UINT64_MAX : (uint64_t)(V(0) % V(1));
 }
 EVAL(absolute)
 {

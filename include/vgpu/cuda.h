@@ -122,8 +122,10 @@ typedef enum {
     CU_CTX_FLAGS_MASK = 0xff
 } CUctx_flags;
 
+typedef struct CUexecAffinityParam_st CUexecAffinityParam; /* what it says is not supported */
+
 typedef struct {
-    void *execAffinityParams;
+    CUexecAffinityParam *execAffinityParams;
     int numExecAffinityParams;
     void *cigParams;
 } CUctxCreateParams;

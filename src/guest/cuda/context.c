@@ -287,6 +287,15 @@ CUresult cuCtxCreate_v2(CUcontext *pctx, unsigned int flags, CUdevice dev)
     return CUDA_SUCCESS;
 }
 
+CUresult cuCtxCreate_v3(CUcontext *pctx, CUexecAffinityParam *paramsArray, int numParams,
+                        unsigned int flags, CUdevice dev)
+{
+    if (numParams)
+        return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
+    (void)paramsArray;
+    return cuCtxCreate_v2(pctx, flags, dev);
+}
+
 CUresult cuCtxCreate_v4(CUcontext *pctx, CUctxCreateParams *params, unsigned int flags,
                         CUdevice dev)
 {

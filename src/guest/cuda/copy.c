@@ -261,6 +261,8 @@ CUresult vgpu_copy_run(struct vgpu_stream *stream, const struct vgpu_copy *copy,
 {
     bool host = copy->to.type == VGPU_PLACE_HOST || copy->from.type == VGPU_PLACE_HOST;
     CUresult result = vgpu_copy_check(stream->base.context, copy);
+    if (result == CUDA_SUCCESS && !async)
+        result = vgpu_capture_refuse(stream); /* who waits for a copy cannot mean "later" */
     if (result != CUDA_SUCCESS || is_empty(copy))
         return result;
     if (vgpu_capture_copy(stream, copy, &result))

@@ -8,6 +8,7 @@
 #include "guest/cuda/internal.h"
 
 #define LAUNCH_COOPERATIVE 1u
+#define BLOCK_SIZE_MAX     65536 /* threads; any device's limit is far below */
 
 /* ---- Checks ---- */
 
@@ -281,8 +282,8 @@ CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int *minGridSize, int *blockS
         limit = (int)function->max_threads;
     if (blockSizeLimit && blockSizeLimit < limit)
         limit = blockSizeLimit;
-    if (warp <= 0 || limit <= 0)
-        return CUDA_ERROR_UNKNOWN;
+    if (warp <= 0 || warp > BLOCK_SIZE_MAX || limit <= 0 || limit > BLOCK_SIZE_MAX)
+        return CUDA_ERROR_UNKNOWN; /* of no device: the host is not to be believed */
     int best_size = 0, best_blocks = 0, best_threads = 0;
     for (int size = (limit + warp - 1) / warp * warp; size > 0; size -= warp) {
         int tried = size < limit ? size : limit, blocks = 0;
@@ -300,7 +301,9 @@ CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int *minGridSize, int *blockS
             break;
     }
     *blockSize = best_size;
-    *minGridSize = best_blocks * vgpu_cuda_attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+    int64_t grid =
+        (int64_t)best_blocks * vgpu_cuda_attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+    *minGridSize = grid < 0 || grid > INT32_MAX ? INT32_MAX : (int)grid;
     return CUDA_SUCCESS;
 }
 

@@ -449,12 +449,9 @@ static CUresult alloc_async(CUdeviceptr *dptr, size_t size, struct vgpu_memory_p
         return CUDA_SUCCESS;
     }
     struct vgpu_context *context = stream->base.context;
-    /* The address is needed now; behind a held callback it is an ordinary allocation, which is
-     * there in time for anything. */
-    result = vgpu_order_holds(stream)
-                 ? vgpu_call_memory_alloc(context->base.name, &address, size)
-                 : vgpu_call_memory_alloc_async(context->base.name, &address, size, pool->base.name,
-                                                stream->base.name);
+    /* Also when the stream is held: memory that is there too early is there in time. */
+    result = vgpu_call_memory_alloc_async(context->base.name, &address, size, pool->base.name,
+                                          stream->base.name);
     if (result != CUDA_SUCCESS)
         return result;
     if (!vgpu_memory_enter(context, address, size, VGPU_RANGE_ALLOC, NULL))

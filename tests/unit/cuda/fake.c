@@ -168,9 +168,11 @@ static int execute(const struct fake_request *r, const uint8_t *data, uint64_t *
     }
     case VGPU_CALL_FUNCTION_PARAMS: {
         uint32_t first = (uint32_t)in[1];
-        uint32_t n = fake.param_count - first < 120 ? fake.param_count - first : 120;
+        uint32_t n = first < fake.param_count ? fake.param_count - first : 0;
+        n = n < 120 ? n : 120;
         *fill_length = n * 8;
-        memcpy(fill, fake.layout + first, n * 8u);
+        if (n)
+            memcpy(fill, fake.layout + first, n * 8u);
         break;
     }
     case VGPU_CALL_MODULE_GLOBAL:

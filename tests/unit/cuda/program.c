@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cuda.h>
 
@@ -185,6 +187,21 @@ static void do_hold(void)
     printf("%d %d\n", first, second);
 }
 
+static void do_fork(void)
+{
+    CUdeviceptr word;
+    int status = -1;
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK(cuMemAlloc(&word, 4) == CUDA_ERROR_NOT_INITIALIZED);
+        CHECK(cuInit(0) == CUDA_ERROR_NOT_INITIALIZED);
+        exit(0); /* with all that programs do at their end */
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    do_order();
+}
+
 static void do_leave(void)
 {
     CUdeviceptr memory;
@@ -197,7 +214,8 @@ int main(int argc, char **argv)
         const char *name;
         void (*run)(void);
     } what[] = {{"threads", do_threads}, {"order", do_order}, {"replay", do_replay},
-                {"fault", do_fault},     {"hold", do_hold},   {"leave", do_leave}};
+                {"fault", do_fault},     {"hold", do_hold},   {"fork", do_fork},
+                {"leave", do_leave}};
     for (size_t i = 0; argc == 2 && i < sizeof(what) / sizeof(what[0]); i++) {
         if (strcmp(argv[1], what[i].name) == 0) {
             begin();

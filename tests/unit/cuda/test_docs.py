@@ -40,6 +40,16 @@ class Page(unittest.TestCase):
         self.assertEqual(rules - named, set())
         self.assertGreaterEqual(len(rules), 17)
 
+    def test_no_newer_version_is_missing(self):
+        """C6: what cuGetProcAddress finds for a newer CUDA is not less than what an older one gets."""
+        newest = {}
+        for call in description.load(os.path.join(SOURCE, "api", "cuda.calls")):
+            if call.exported:
+                newest.setdefault(re.sub(r"_v\d+$", "", call.name), []).append((call.since, call.form))
+        for base, versions in newest.items():
+            forms = [form for _, form in sorted(versions)]
+            self.assertFalse(forms[-1] == "none" and set(forms) != {"none"}, base)
+
     @unittest.skipUnless(os.path.exists(TYPEDEFS), "NVIDIA's cudaTypedefs.h is not installed")
     def test_versions(self):
         """C6: a version that is wrong here would hand out the wrong function."""

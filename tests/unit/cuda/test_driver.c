@@ -342,8 +342,10 @@ static void test_proc_address(void **state)
     assert_ok(cuGetProcAddress_v2("cuMemAlloc", &found, 12000, 0, &status));
     assert_int_equal(status, CU_GET_PROC_ADDRESS_SUCCESS);
     assert_ptr_equal(found, (void *)(uintptr_t)cuMemAlloc_v2);
-    assert_ok(cuGetProcAddress_v2("cuCtxCreate", &found, 12000, 0, &status));
+    assert_ok(cuGetProcAddress_v2("cuCtxCreate", &found, 11030, 0, &status));
     assert_ptr_equal(found, (void *)(uintptr_t)cuCtxCreate_v2);
+    assert_ok(cuGetProcAddress_v2("cuCtxCreate", &found, 12000, 0, &status));
+    assert_ptr_equal(found, (void *)(uintptr_t)cuCtxCreate_v3);
     assert_ok(cuGetProcAddress_v2("cuCtxCreate", &found, 13000, 0, &status));
     assert_ptr_equal(found, (void *)(uintptr_t)cuCtxCreate_v4);
     assert_ok(cuGetProcAddress_v2("cuLaunchKernel", &found, 12000,

@@ -80,6 +80,10 @@ class Programs(unittest.TestCase):
         self.run_program("fault")
         self.run_program("order")
 
+    def test_fork(self):
+        """C1: a child of fork has nothing, and takes nothing from its parent when it exits."""
+        self.run_program("fork")
+
     def test_leave(self):
         """C1: a program that gives nothing back exits well, more often than a VM may have sessions."""
         for _ in range(20):

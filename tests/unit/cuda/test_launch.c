@@ -528,6 +528,11 @@ static void test_capture_errors(void **state)
     assert_ok(cuStreamBeginCapture_v2(one, CU_STREAM_CAPTURE_MODE_RELAXED));
     assert_result(cuStreamWaitEvent(one, before, 0), CUDA_ERROR_STREAM_CAPTURE_ISOLATION);
     assert_result(cuStreamEndCapture(one, &graph), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+    assert_ok(cuStreamBeginCapture_v2(CU_STREAM_PER_THREAD, CU_STREAM_CAPTURE_MODE_RELAXED));
+    assert_result(cuMemcpyDtoD_v2_ptds(memory, memory + 32, 8),
+                  CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    assert_result(cuStreamEndCapture(CU_STREAM_PER_THREAD, &graph),
+                  CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
     /* A stream that joined and was not waited for. */
     assert_ok(cuStreamBeginCapture_v2(one, CU_STREAM_CAPTURE_MODE_RELAXED));
     assert_ok(cuEventRecord(event, one));

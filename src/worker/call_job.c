@@ -14,8 +14,8 @@ static uint64_t slot_of(const struct vgpu_call *call, unsigned i)
 static bool take_stage(struct vgpu_dispatcher *d, const struct vgpu_call *call,
                        struct vgpu_blob *staged, struct vgpu_answer *answer)
 {
-    int at = call->info->stage_slot;
-    uint64_t stage = at >= 0 ? slot_of(call, (unsigned)at) : 0;
+    uint64_t stage =
+        call->info->stage_slot >= 0 ? slot_of(call, (unsigned char)call->info->stage_slot) : 0;
     const char *why = NULL;
     if (!stage)
         return true;

@@ -144,9 +144,11 @@ static void drop_tree(struct vgpu_calls *calls, struct vgpu_calls_entry *entry)
             e->owner = alias;
             continue;
         }
-        struct vgpu_calls_entry *f;
-        while ((f = LIST_FIRST(&e->owned)))
+        struct vgpu_calls_entry *next;
+        for (struct vgpu_calls_entry *f = LIST_FIRST(&e->owned); f; f = next) {
+            next = LIST_NEXT(f, link);
             drop_entry(calls, f);
+        }
         drop_entry(calls, e);
     }
     drop_entry(calls, entry);

@@ -57,13 +57,13 @@ struct vgpu_job {
     /* The dispatcher's. */
     struct vgpu_sink *sink; /* who waits; NULL: nobody */
     void *tag;
+    uint64_t staged_bytes;      /* CALL: what its stage held, for the bounds on all of them */
+    TAILQ_ENTRY(vgpu_job) room; /* early jobs that wait to be admitted, */
+    bool waits_for_room;        /* if it is one of them */
     bool named;                 /* the request named its session (P8) */
     bool async;                 /* answered bare (P10) */
     bool staged;                /* holds a stage's image */
-    uint64_t staged_bytes;      /* CALL: what its stage held, for the bounds on all of them */
     bool dropped;               /* nobody wants the answer: undo at the end */
-    bool waits_for_room;        /* in the list of early jobs that wait to be admitted */
-    TAILQ_ENTRY(vgpu_job) room; /* ... which is this */
 
     /* The engine's. */
     bool early;    /* answered before it runs: its failure is deferred (P10, P19) */
@@ -76,7 +76,6 @@ struct vgpu_job {
     uint64_t module_handle;             /* MODULE_*: for the dispatcher */
     uint64_t address, source;           /* FREE; copies: destination, source */
     uint64_t size;                      /* ALLOC, copies */
-    uint32_t first_param;               /* MODULE_KERNEL */
     struct vgpu_blob blob; /* MODULE_LOAD: the image; LAUNCH, CALL: what a stage held */
 
     /* CALL. The slots stand at the beginning of data, in host order, what follows them behind. Its
@@ -84,8 +83,10 @@ struct vgpu_job {
     const struct vgpu_call_info *info;
     uint64_t context;
     /* CALL: out, what it made. CALL_UNDO: in. */
-    enum vgpu_kind made_kind;
     uint64_t made_name, made_serial;
+    enum vgpu_kind made_kind;
+
+    uint32_t first_param; /* MODULE_KERNEL: in */
 
     /* Output. status is set when the job comes back. */
     CUresult status;

@@ -43,8 +43,8 @@ CUresult sw_array_create(struct vgpu_driver *driver, struct vgpu_driver_array **
 
 static CUresult end_array(struct sw_driver *d, struct vgpu_driver_array *array)
 {
-    CUresult status = vgpu_software_array_destroy(d->backend, array->handle);
     LIST_REMOVE(array, link);
+    CUresult status = vgpu_software_array_destroy(d->backend, array->handle);
     free(array);
     return status;
 }
@@ -335,15 +335,17 @@ void sw_arrays_end(struct sw_driver *d, struct vgpu_driver_context *context)
 {
     struct sw_object *o;
     while ((o = LIST_FIRST(&context->objects))) {
+        LIST_REMOVE(o, link);
         /* After a sticky error the backend keeps it until it closes. */
         if (o->surface)
             (void)vgpu_software_surface_destroy(d->backend, o->handle);
         else
             (void)vgpu_software_texture_destroy(d->backend, o->handle);
-        LIST_REMOVE(o, link);
         free(o);
     }
-    struct vgpu_driver_array *a;
-    while ((a = LIST_FIRST(&context->arrays)))
+    struct vgpu_driver_array *next;
+    for (struct vgpu_driver_array *a = LIST_FIRST(&context->arrays); a; a = next) {
+        next = LIST_NEXT(a, link);
         (void)end_array(d, a);
+    }
 }

@@ -69,8 +69,8 @@ static CUresult end_module(struct sw_driver *d, struct vgpu_driver_module *m)
         LIST_REMOVE(f, link);
         free(f);
     }
-    CUresult status = vgpu_backend_software.module_unload(d->backend, m->backend);
     LIST_REMOVE(m, link);
+    CUresult status = vgpu_backend_software.module_unload(d->backend, m->backend);
     free(m);
     return status;
 }
@@ -82,10 +82,12 @@ CUresult sw_module_unload(struct vgpu_driver *driver, struct vgpu_driver_module 
 
 void sw_modules_end(struct sw_driver *d, struct vgpu_driver_context *context)
 {
-    struct vgpu_driver_module *m;
+    struct vgpu_driver_module *next;
     /* After a sticky error the backend keeps the module until it closes. */
-    while ((m = LIST_FIRST(&context->modules)))
+    for (struct vgpu_driver_module *m = LIST_FIRST(&context->modules); m; m = next) {
+        next = LIST_NEXT(m, link);
         (void)end_module(d, m);
+    }
 }
 
 /* The kernel's registers are an interpreter's rows, of which a card would need some at a time. */

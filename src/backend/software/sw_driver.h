@@ -47,7 +47,7 @@ struct vgpu_driver_module {
     LIST_ENTRY(vgpu_driver_module) link;
     struct vgpu_driver_context *context;
     struct vgpu_backend_module *backend;
-    LIST_HEAD(, vgpu_driver_function) functions;
+    LIST_HEAD(sw_function_list, vgpu_driver_function) functions;
 };
 
 struct vgpu_driver_stream {
@@ -82,12 +82,12 @@ struct vgpu_driver_context {
     size_t limits[SW_LIMITS];
     struct vgpu_driver_pool memory;       /* memory_alloc */
     struct vgpu_driver_pool default_pool; /* memory_alloc_async without a pool */
-    LIST_HEAD(, vgpu_driver_pool) pools;
-    LIST_HEAD(, vgpu_driver_module) modules;
-    LIST_HEAD(, vgpu_driver_stream) streams;
-    LIST_HEAD(, vgpu_driver_event) events;
-    LIST_HEAD(, vgpu_driver_array) arrays;
-    LIST_HEAD(, sw_object) objects;
+    LIST_HEAD(sw_pool_list, vgpu_driver_pool) pools;
+    LIST_HEAD(sw_module_list, vgpu_driver_module) modules;
+    LIST_HEAD(sw_stream_list, vgpu_driver_stream) streams;
+    LIST_HEAD(sw_event_list, vgpu_driver_event) events;
+    LIST_HEAD(sw_array_list, vgpu_driver_array) arrays;
+    LIST_HEAD(sw_object_list, sw_object) objects;
 };
 
 struct sw_driver {
@@ -96,7 +96,7 @@ struct sw_driver {
     struct ptx_memory *memory;
     struct vgpu_device_info info;
     struct vgpu_driver_context *current;
-    LIST_HEAD(, vgpu_driver_context) contexts;
+    LIST_HEAD(sw_context_list, vgpu_driver_context) contexts;
     unsigned context_count; /* without the primary one */
 };
 

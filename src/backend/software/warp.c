@@ -15,6 +15,9 @@
 #define NO_STOP UINT32_MAX
 #define NOWHERE UINT64_MAX
 
+/* Instructions of a loop that is short enough not to end a slice unseen. */
+#define PTX_LONG_LOOP 1024u
+
 uint32_t vgpu_ptx_warp_runnable(const struct ptx_warp *w)
 {
     uint32_t may = w->live & ~w->bar_wait, free = may & ~w->sync_wait;
@@ -295,6 +298,12 @@ static enum ptx_warp_state run_slice(struct ptx_block *b, struct ptx_warp *w, ui
             w->pc++;
         } else if (!mask) {
             w->pc++;
+        } else if (in->kind == PTX_KIND_BRA && mask == w->active && *slice > PTX_LONG_LOOP &&
+                   w->pc - in->target < PTX_LONG_LOOP && !w->boost) {
+            /* The short way through the most frequent one: a loop of all lanes. */
+            uint32_t cost = w->pc - in->target + 1;
+            *slice -= cost < PTX_LEAST_COST ? PTX_LEAST_COST : cost;
+            w->pc = in->target;
         } else if (!run_flow(b, w, in, mask, slice)) {
             return PTX_WARP_YIELDED;
         }

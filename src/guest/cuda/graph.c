@@ -229,12 +229,10 @@ CUresult cuGraphAddMemcpyNode(CUgraphNode *phGraphNode, CUgraph hGraph,
                               const CUDA_MEMCPY3D *copyParams, CUcontext ctx)
 {
     struct vgpu_context *context;
-    struct vgpu_work work = {.type = CU_GRAPH_NODE_TYPE_MEMCPY};
+    struct vgpu_work work;
     CUresult result = vgpu_context_find(ctx, &context);
     if (result == CUDA_SUCCESS)
-        result = vgpu_copy_of_3d(copyParams, &work.copy);
-    if (result == CUDA_SUCCESS)
-        result = vgpu_copy_check(context, &work.copy);
+        result = vgpu_work_of_copy(copyParams, &work);
     return result == CUDA_SUCCESS
                ? add_node(phGraphNode, hGraph, dependencies, numDependencies, &work)
                : result;
@@ -245,16 +243,10 @@ CUresult cuGraphAddMemsetNode(CUgraphNode *phGraphNode, CUgraph hGraph,
                               const CUDA_MEMSET_NODE_PARAMS *memsetParams, CUcontext ctx)
 {
     struct vgpu_context *context;
-    const CUDA_MEMSET_NODE_PARAMS *p = memsetParams;
+    struct vgpu_work work;
     CUresult result = vgpu_context_find(ctx, &context);
-    if (result == CUDA_SUCCESS && !p)
-        result = CUDA_ERROR_INVALID_VALUE;
-    if (result != CUDA_SUCCESS)
-        return result;
-    struct vgpu_work work = {.type = CU_GRAPH_NODE_TYPE_MEMSET,
-                             .set = {p->dst, p->height > 1 ? p->pitch : p->width * p->elementSize,
-                                     p->width, p->height, p->value, p->elementSize}};
-    result = vgpu_set_check(context, &work.set);
+    if (result == CUDA_SUCCESS)
+        result = vgpu_work_of_set(memsetParams, &work);
     return result == CUDA_SUCCESS
                ? add_node(phGraphNode, hGraph, dependencies, numDependencies, &work)
                : result;
@@ -264,10 +256,11 @@ CUresult cuGraphAddHostNode(CUgraphNode *phGraphNode, CUgraph hGraph,
                             const CUgraphNode *dependencies, size_t numDependencies,
                             const CUDA_HOST_NODE_PARAMS *nodeParams)
 {
-    if (!nodeParams || !nodeParams->fn)
-        return CUDA_ERROR_INVALID_VALUE;
-    struct vgpu_work work = {.type = CU_GRAPH_NODE_TYPE_HOST, .host = *nodeParams};
-    return add_node(phGraphNode, hGraph, dependencies, numDependencies, &work);
+    struct vgpu_work work;
+    CUresult result = vgpu_work_of_host(nodeParams, &work);
+    return result == CUDA_SUCCESS
+               ? add_node(phGraphNode, hGraph, dependencies, numDependencies, &work)
+               : result;
 }
 
 CUresult cuGraphAddDependencies(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to,

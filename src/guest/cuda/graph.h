@@ -51,6 +51,10 @@ CUresult vgpu_graph_add(struct vgpu_graph *graph, struct vgpu_node *const *after
 CUresult vgpu_work_of_launch(const struct vgpu_kernel_launch *launch, struct vgpu_work *work);
 /* The same from a kernel node's parameters, checked as a launch would be. Without the lock. */
 CUresult vgpu_work_of_params(const CUDA_KERNEL_NODE_PARAMS *params, struct vgpu_work *work);
+/* Those of the other kinds, checked in the current context. */
+CUresult vgpu_work_of_copy(const CUDA_MEMCPY3D *params, struct vgpu_work *work);
+CUresult vgpu_work_of_set(const CUDA_MEMSET_NODE_PARAMS *params, struct vgpu_work *work);
+CUresult vgpu_work_of_host(const CUDA_HOST_NODE_PARAMS *params, struct vgpu_work *work);
 /* A copy with arguments of its own; fails when its function is gone. */
 CUresult vgpu_work_copy(const struct vgpu_work *from, struct vgpu_work *to);
 void vgpu_work_free(struct vgpu_work *work);

@@ -214,29 +214,63 @@ CUresult cuGraphUpload(CUgraphExec hGraphExec, CUstream hStream)
     return result == CUDA_SUCCESS ? vgpu_stream_find(hStream, &stream) : result;
 }
 
-CUresult cuGraphExecKernelNodeSetParams_v2(CUgraphExec hGraphExec, CUgraphNode hNode,
-                                           const CUDA_KERNEL_NODE_PARAMS *nodeParams)
+/* Puts another work in the place of a node's; takes `work` over, also on failure. */
+static CUresult replace_step(CUgraphExec exec_handle, CUgraphNode node_handle,
+                             struct vgpu_work *work)
 {
     struct vgpu_exec *exec;
     struct vgpu_node *node;
-    struct vgpu_work work;
-    CUresult result = find_exec(hGraphExec, &exec);
+    CUresult result = find_exec(exec_handle, &exec);
     if (result == CUDA_SUCCESS)
-        result = vgpu_node_find(hNode, &node);
-    if (result != CUDA_SUCCESS)
-        return result;
-    for (unsigned i = 0; i < exec->count; i++) {
+        result = vgpu_node_find(node_handle, &node);
+    for (unsigned i = 0; result == CUDA_SUCCESS && i < exec->count; i++) {
         struct step *step = &exec->steps[i];
-        if (step->node != node->base.name || step->work.type != CU_GRAPH_NODE_TYPE_KERNEL)
+        if (step->node != node->base.name || step->work.type != work->type)
             continue;
-        result = vgpu_work_of_params(nodeParams, &work);
-        if (result != CUDA_SUCCESS)
-            return result;
         vgpu_work_free(&step->work);
-        step->work = work;
+        step->work = *work;
         return CUDA_SUCCESS;
     }
-    return CUDA_ERROR_INVALID_VALUE;
+    vgpu_work_free(work);
+    return result == CUDA_SUCCESS ? CUDA_ERROR_INVALID_VALUE : result;
+}
+
+CUresult cuGraphExecKernelNodeSetParams_v2(CUgraphExec hGraphExec, CUgraphNode hNode,
+                                           const CUDA_KERNEL_NODE_PARAMS *nodeParams)
+{
+    struct vgpu_work work;
+    CUresult result = vgpu_work_of_params(nodeParams, &work);
+    return result == CUDA_SUCCESS ? replace_step(hGraphExec, hNode, &work) : result;
+}
+
+CUresult cuGraphExecMemcpyNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode,
+                                        const CUDA_MEMCPY3D *copyParams, CUcontext ctx)
+{
+    struct vgpu_context *context;
+    struct vgpu_work work;
+    CUresult result = vgpu_context_find(ctx, &context);
+    if (result == CUDA_SUCCESS)
+        result = vgpu_work_of_copy(copyParams, &work);
+    return result == CUDA_SUCCESS ? replace_step(hGraphExec, hNode, &work) : result;
+}
+
+CUresult cuGraphExecMemsetNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode,
+                                        const CUDA_MEMSET_NODE_PARAMS *memsetParams, CUcontext ctx)
+{
+    struct vgpu_context *context;
+    struct vgpu_work work;
+    CUresult result = vgpu_context_find(ctx, &context);
+    if (result == CUDA_SUCCESS)
+        result = vgpu_work_of_set(memsetParams, &work);
+    return result == CUDA_SUCCESS ? replace_step(hGraphExec, hNode, &work) : result;
+}
+
+CUresult cuGraphExecHostNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode,
+                                      const CUDA_HOST_NODE_PARAMS *nodeParams)
+{
+    struct vgpu_work work;
+    CUresult result = vgpu_work_of_host(nodeParams, &work);
+    return result == CUDA_SUCCESS ? replace_step(hGraphExec, hNode, &work) : result;
 }
 
 static CUgraphExecUpdateResult compare(const struct vgpu_exec *exec, const struct step *steps,

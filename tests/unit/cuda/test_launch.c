@@ -440,6 +440,86 @@ static void test_graph(void **state)
     assert_ok(cuMemFree_v2(memory));
 }
 
+/* C15: nodes asked about and changed, in the graph and in what was made of it. */
+static void test_graph_nodes(void **state)
+{
+    (void)state;
+    CUgraph graph;
+    CUgraphExec exec;
+    CUgraphNode set, copy, host, got[4];
+    CUcontext context;
+    CUdeviceptr memory;
+    CUstream stream;
+    size_t n = 4;
+    assert_ok(cuCtxGetCurrent(&context));
+    assert_ok(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    assert_ok(cuMemAlloc_v2(&memory, 4096));
+    assert_ok(cuGraphCreate(&graph, 0));
+    CUDA_MEMSET_NODE_PARAMS s = {memory, 0, 7, 1, 64, 1}, s_back;
+    CUDA_MEMCPY3D c = {.srcMemoryType = CU_MEMORYTYPE_DEVICE,
+                       .srcDevice = memory,
+                       .dstMemoryType = CU_MEMORYTYPE_DEVICE,
+                       .dstDevice = memory + 1024,
+                       .WidthInBytes = 64,
+                       .Height = 1,
+                       .Depth = 1},
+                  c_back;
+    CUDA_HOST_NODE_PARAMS h = {count_host_call, NULL}, h_back;
+    assert_ok(cuGraphAddMemsetNode(&set, graph, NULL, 0, &s, context));
+    assert_ok(cuGraphAddMemcpyNode(&copy, graph, &set, 1, &c, context));
+    assert_ok(cuGraphAddHostNode(&host, graph, &copy, 1, &h));
+    assert_ok(cuGraphGetRootNodes(graph, got, &n));
+    assert_int_equal(n, 1);
+    assert_ptr_equal(got[0], set);
+    assert_null(got[1]);
+    n = 4;
+    assert_ok(cuGraphNodeGetDependencies(copy, got, &n));
+    assert_true(n == 1 && got[0] == set);
+    CUgraphEdgeData edges[4];
+    memset(edges, 1, sizeof(edges));
+    n = 4;
+    assert_ok(cuGraphNodeGetDependentNodes_v2(copy, got, edges, &n));
+    assert_true(n == 1 && got[0] == host && edges[0].type == 0);
+    assert_ok(cuGraphMemsetNodeGetParams(set, &s_back));
+    assert_true(s_back.dst == memory && s_back.value == 7 && s_back.width == 64);
+    assert_ok(cuGraphMemcpyNodeGetParams(copy, &c_back));
+    assert_true(c_back.dstDevice == memory + 1024 && c_back.srcMemoryType == CU_MEMORYTYPE_DEVICE);
+    assert_ok(cuGraphMemcpyNodeSetParams(copy, &c_back)); /* what one says the other takes */
+    assert_ok(cuGraphHostNodeGetParams(host, &h_back));
+    assert_true(h_back.fn == count_host_call);
+    assert_result(cuGraphHostNodeGetParams(copy, &h_back), CUDA_ERROR_INVALID_VALUE);
+    assert_ok(cuGraphInstantiateWithFlags(&exec, graph, 0));
+    s.value = 9;
+    assert_ok(cuGraphMemsetNodeSetParams(set, &s));
+    assert_ok(cuGraphLaunch(exec, stream));
+    assert_int_equal(fake_last(VGPU_CALL_MEMORY_SET).in[2], 7); /* the executable has its own */
+    s.value = 11;
+    assert_ok(cuGraphExecMemsetNodeSetParams(exec, set, &s, context));
+    c.WidthInBytes = 32;
+    assert_ok(cuGraphExecMemcpyNodeSetParams(exec, copy, &c, context));
+    assert_ok(cuGraphExecHostNodeSetParams(exec, host, &h));
+    assert_result(cuGraphExecHostNodeSetParams(exec, copy, &h), CUDA_ERROR_INVALID_VALUE);
+    s.width = 8192;
+    assert_result(cuGraphExecMemsetNodeSetParams(exec, set, &s, context), CUDA_ERROR_INVALID_VALUE);
+    assert_ok(cuGraphLaunch(exec, stream));
+    assert_ok(cuStreamSynchronize(stream));
+    assert_int_equal(fake_last(VGPU_CALL_MEMORY_SET).in[2], 11);
+    assert_int_equal(fake_last(VGPU_CALL_COPY_ON_DEVICE).in[2], 32);
+    assert_result(cuGraphRemoveDependencies(graph, &set, &host, 1), CUDA_ERROR_INVALID_VALUE);
+    assert_ok(cuGraphRemoveDependencies(graph, &copy, &host, 1));
+    assert_ok(cuGraphDestroyNode(copy));
+    assert_result(cuGraphDestroyNode(copy), CUDA_ERROR_INVALID_VALUE);
+    n = 4;
+    assert_ok(cuGraphGetNodes(graph, got, &n));
+    assert_true(n == 2 && got[0] == set && got[1] == host);
+    assert_ok(cuGraphDestroyNode(set));
+    assert_ok(cuGraphDestroyNode(host));
+    assert_ok(cuGraphAddEmptyNode(&set, graph, NULL, 0));
+    assert_ok(cuGraphDestroy(graph));
+    assert_ok(cuGraphExecDestroy(exec));
+    assert_ok(cuMemFree_v2(memory));
+}
+
 /* C16: capture over two streams; update of an executable. */
 static void test_capture(void **state)
 {
@@ -569,6 +649,7 @@ int main(void)
         cmocka_unit_test_setup(test_library, fake_setup_current),
         cmocka_unit_test_setup(test_printf, fake_setup_current),
         cmocka_unit_test_setup(test_graph, fake_setup_current),
+        cmocka_unit_test_setup(test_graph_nodes, fake_setup_current),
         cmocka_unit_test_setup(test_capture, fake_setup_current),
         cmocka_unit_test_setup(test_capture_errors, fake_setup_current),
     };

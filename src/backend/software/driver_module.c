@@ -169,7 +169,7 @@ CUresult sw_function_get(struct vgpu_driver *driver, struct vgpu_driver_module *
     *const_bytes = const_bytes_of(f);
     *local_bytes = info->local_bytes;
     *registers = f->registers;
-    *ptx_version = TARGET;
+    *ptx_version = (int32_t)ptx_of(f)->module->target_sm;
     *binary_version = TARGET;
     *max_dynamic_shared_bytes = f->max_dynamic_bytes;
     *layout_length = write_layout(info, 0, layout, layout_capacity);
@@ -229,6 +229,8 @@ CUresult sw_function_get_attribute(struct vgpu_driver *driver, int32_t *value, i
         *value = (int32_t)function->registers;
         return CUDA_SUCCESS;
     case FUNC_PTX_VERSION:
+        *value = (int32_t)ptx_of(function)->module->target_sm;
+        return CUDA_SUCCESS;
     case FUNC_BINARY_VERSION:
         *value = TARGET;
         return CUDA_SUCCESS;

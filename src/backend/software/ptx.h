@@ -285,6 +285,7 @@ struct ptx_module {
     uint32_t deep_slots, deep_local_bytes;
     uint64_t callee_specials; /* a bit for each enum ptx_sreg that a called function reads */
     bool uses_heap;
+    uint32_t target_sm; /* of its .target: 70 for sm_70 */
     struct ptx_function *functions;
     struct ptx_global *globals;
     struct ptx_reference *references;

@@ -136,6 +136,7 @@ static bool parse_target(struct ptx_parser *p)
                                      (int)(t->len > 16 ? 16 : t->len), t->text, TARGET_SM,
                                      TARGET_SM);
             p->saw_target = true;
+            p->module->target_sm = sm;
         } else if (!vgpu_ptx_tok_text(t, "debug") && !vgpu_ptx_tok_text(t, "texmode_unified") &&
                    !vgpu_ptx_tok_text(t, "texmode_independent") &&
                    !vgpu_ptx_tok_text(t, "map_f64_to_f32")) {

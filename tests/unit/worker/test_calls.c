@@ -62,6 +62,8 @@ static void p28_the_layout_of_a_kernel(void **state)
     assert_int_equal(calls_out(f, 0), 2);
     assert_int_equal(calls_out(f, 1), 12);
     assert_int_equal(calls_out(f, 2), 1024);
+    assert_int_equal(calls_out(f, 7), 70); /* .target sm_70, */
+    assert_int_equal(calls_out(f, 8), 75); /* run by a device of 7.5 */
     static const uint32_t layout[] = {0, 8, 8, 4};
     for (int i = 0; i < 4; i++)
         assert_int_equal(get32(f->data + 80 + 4 * i), layout[i]);

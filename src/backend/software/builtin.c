@@ -79,7 +79,7 @@ void vgpu_ptx_call_builtin(struct ptx_block *b, struct ptx_warp *w, const struct
     for (uint32_t m = mask; m && __atomic_load_n(g->stop, __ATOMIC_RELAXED) == PTX_GO; m &= m - 1) {
         unsigned i = (unsigned)__builtin_ctz(m);
         struct ptx_caller c = {g->runtime, w, in, i};
-        uint64_t arg[5], result = 0;
+        uint64_t arg[5] = {0}, result = 0;
         int32_t printed = 0;
         for (uint32_t k = 0; k < call->passed && k < 5; k++)
             arg[k] = lane_value(w, &passed[k], i);

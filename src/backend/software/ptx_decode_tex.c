@@ -64,7 +64,7 @@ static bool take_handle(struct ptx_dec *d, unsigned *at, enum ptx_space ref, boo
 static bool take_coordinates(struct ptx_dec *d, unsigned *at, enum ptx_type t)
 {
     static const uint8_t want[] = {1, 2, 4, 2, 4}, used[] = {1, 2, 3, 1, 2};
-    unsigned first, count, layered = d->in.sub >= PTX_GEOM_A1D;
+    unsigned first = 0, count = 0, layered = d->in.sub >= PTX_GEOM_A1D;
     int32_t *const rows[] = {&d->in.b, &d->in.c, &d->in.e};
     int32_t layer = PTX_SINK_ROW;
     if (!take_group(d, at, &first, &count))
@@ -130,7 +130,7 @@ static bool move_out(struct ptx_dec *d, enum ptx_type t, int32_t from, unsigned 
 /* Behind a fetch there may be a level of detail or gradients: there is one level. */
 static bool skip_level(struct ptx_dec *d, unsigned *at, bool level, bool grad)
 {
-    unsigned first, count;
+    unsigned first = 0, count = 0;
     int32_t row;
     if (level)
         return vgpu_ptx_src(d, (*at)++, PTX_B32, &row);
@@ -148,8 +148,8 @@ static bool skip_level(struct ptx_dec *d, unsigned *at, bool level, bool grad)
 bool vgpu_ptx_dec_tex(struct ptx_dec *d)
 {
     static const char *const parts[] = {"r", "g", "b", "a"};
-    enum ptx_type to, by;
-    unsigned at = 0, first, count, part = 0;
+    enum ptx_type to = PTX_B32, by = PTX_B32;
+    unsigned at = 0, first = 0, count = 0, part = 0;
     bool gather = d->arg == 1, level = false, grad = false;
     if (gather) {
         while (part < 4 && !vgpu_ptx_mod(d, parts[part]))
@@ -221,8 +221,8 @@ static bool want_elements(struct ptx_dec *d, unsigned count, unsigned at)
 
 bool vgpu_ptx_dec_suld(struct ptx_dec *d)
 {
-    enum ptx_type t;
-    unsigned at = 0, first, count;
+    enum ptx_type t = PTX_B32;
+    unsigned at = 0, first = 0, count = 0;
     return take_surface(d, &t) && take_group(d, &at, &first, &count) &&
            take_handle(d, &at, PTX_SPACE_SURFREF, true) && take_coordinates(d, &at, PTX_B32) &&
            want_elements(d, count, at) && new_rows(d, t, count, &d->in.d) &&
@@ -231,8 +231,8 @@ bool vgpu_ptx_dec_suld(struct ptx_dec *d)
 
 bool vgpu_ptx_dec_sust(struct ptx_dec *d)
 {
-    enum ptx_type t;
-    unsigned at = 0, first, count;
+    enum ptx_type t = PTX_B32;
+    unsigned at = 0, first = 0, count = 0;
     if (!take_surface(d, &t) || !take_handle(d, &at, PTX_SPACE_SURFREF, true) ||
         !take_coordinates(d, &at, PTX_B32) || !take_group(d, &at, &first, &count) ||
         !want_elements(d, count, at) || !new_rows(d, t, count, &d->in.d))
@@ -264,7 +264,7 @@ bool vgpu_ptx_dec_txq(struct ptx_dec *d)
                                         "normalized_coords",
                                         "num_samples",
                                         "num_mipmap_levels"};
-    enum ptx_type t;
+    enum ptx_type t = PTX_B32;
     unsigned at = 1, what = 0, end = d->arg ? PTX_TXQ_NORMALIZED_COORDS : PTX_TXQ_COUNT;
     while (what < end && !vgpu_ptx_mod(d, names[what]))
         what++;

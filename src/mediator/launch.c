@@ -156,6 +156,8 @@ static void make_arguments(struct vgpu_mediator *m, const struct vgpu_tenant *te
     add_number(a, "--account-slot", slot);
     if (gpu->threads)
         add_number(a, "--threads", gpu->threads);
+    if (gpu->launch_instructions && gpu->setting.backend == VGPU_GPU_SOFTWARE)
+        add_number(a, "--launch-instructions", gpu->launch_instructions);
     if (m->root) {
         add_number(a, "--uid", tenant_uid(m, tenant));
         add_number(a, "--gid", tenant_uid(m, tenant));

@@ -105,8 +105,11 @@ static void make_gpus(struct vgpu_mediator *m)
     for (uint32_t p = 0; p < VGPU_POOL_COUNT; p++) {
         const struct vgpu_pool_setting *pool = &m->settings->pools[p];
         for (uint32_t i = 0; i < pool->gpu_count && m->gpu_count < VGPU_MEDIATOR_MAX_GPUS; i++)
-            m->gpus[m->gpu_count++] = (struct vgpu_gpu){
-                .pool = (char)('A' + p), .setting = pool->gpus[i], .threads = pool->threads};
+            m->gpus[m->gpu_count++] =
+                (struct vgpu_gpu){.pool = (char)('A' + p),
+                                  .setting = pool->gpus[i],
+                                  .threads = pool->threads,
+                                  .launch_instructions = pool->launch_instructions};
     }
 }
 

@@ -34,6 +34,7 @@ struct vgpu_gpu {
     char pool;
     struct vgpu_gpu_setting setting;
     uint32_t threads;
+    uint64_t launch_instructions;
     uint32_t tenants; /* placed on it */
 };
 

@@ -59,7 +59,8 @@ bool vgpu_settings_need_gpus(const struct vgpu_settings *s)
 
 bool vgpu_settings_same_pool(const struct vgpu_pool_setting *a, const struct vgpu_pool_setting *b)
 {
-    bool same = a->asked_count == b->asked_count && a->threads == b->threads && a->all == b->all &&
+    bool same = a->asked_count == b->asked_count && a->threads == b->threads &&
+                a->launch_instructions == b->launch_instructions && a->all == b->all &&
                 a->or_software == b->or_software && a->card_memory == b->card_memory;
     for (uint32_t i = 0; same && i < a->asked_count; i++) {
         const struct vgpu_gpu_setting *x = &a->asked[i], *y = &b->asked[i];

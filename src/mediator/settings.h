@@ -35,6 +35,7 @@ struct vgpu_pool_setting {
     unsigned line;
     uint32_t gpu_count; /* that it has: what was asked for, until it is known what there is */
     uint32_t threads;   /* of a software worker, 0: its default */
+    uint64_t launch_instructions; /* of a software worker: what a launch may take, 0: any */
     struct vgpu_gpu_setting gpus[VGPU_POOL_MAX_GPUS];
     /* What was asked for, as it stays when the host has something else. */
     uint32_t asked_count;

@@ -207,12 +207,20 @@ static int set_pool(struct reader *r, const char *key, char *value)
         return set_backend(r, value);
     if (!strcmp(key, "threads"))
         return set_u32(r, key, value, 0, 1024, &r->pool->threads);
+    if (!strcmp(key, "launch_instructions")) {
+        if (vgpu_parse_u64(value, 0, UINT64_MAX, &r->pool->launch_instructions))
+            return fail(r, "launch_instructions = '%s' is not a number, 0 for no limit", value);
+        return 0;
+    }
     if (!strcmp(key, "card_memory")) {
         if (vgpu_parse_size(value, 1, 1ull << 46, &r->pool->card_memory))
             return fail(r, "card_memory = '%s' is not a size like 512M or 80G", value);
         return 0;
     }
-    return fail(r, "unknown key '%s' in [pool] (known: gpus backend threads card_memory)", key);
+    return fail(
+        r,
+        "unknown key '%s' in [pool] (known: gpus backend threads launch_instructions card_memory)",
+        key);
 }
 
 static int set_vm(struct reader *r, const char *key, const char *value)

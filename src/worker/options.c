@@ -20,6 +20,7 @@ enum option_id {
     OPT_GPU,
     OPT_MEMORY,
     OPT_THREADS,
+    OPT_LAUNCH_INSTRUCTIONS,
     OPT_ALLOW_PAGEABLE,
     OPT_UID,
     OPT_GID,
@@ -39,6 +40,7 @@ static const struct option long_options[] = {
     {"gpu", required_argument, NULL, OPT_GPU},
     {"memory", required_argument, NULL, OPT_MEMORY},
     {"threads", required_argument, NULL, OPT_THREADS},
+    {"launch-instructions", required_argument, NULL, OPT_LAUNCH_INSTRUCTIONS},
     {"allow-pageable-access", no_argument, NULL, OPT_ALLOW_PAGEABLE},
     {"uid", required_argument, NULL, OPT_UID},
     {"gid", required_argument, NULL, OPT_GID},
@@ -55,7 +57,7 @@ const char *vgpu_worker_usage(void)
            "                   [--memory BYTES [--account-fd N --account-slot N]] [--threads N]\n"
            "                   [--uid N --gid N]\n"
            "                   [--log-level error|warn|info|debug]\n"
-           "                   [--allow-pageable-access]\n"
+           "                   [--launch-instructions N] [--allow-pageable-access]\n"
            "       vgpu-worker --probe [--backend NAME]\n"
            "\n"
            "Serves one session of one VM on a GPU. The mediator starts it; descriptor N is its "
@@ -100,6 +102,8 @@ static int set_option(struct vgpu_worker_options *o, int id, const char *text)
         return vgpu_parse_size(text, 1, UINT64_MAX, &o->config.memory_bytes);
     case OPT_THREADS:
         return vgpu_parse_u32(text, 1, 1024, &o->config.threads);
+    case OPT_LAUNCH_INSTRUCTIONS:
+        return vgpu_parse_u64(text, 1, UINT64_MAX, &o->config.launch_instructions);
     case OPT_ALLOW_PAGEABLE:
         o->config.allow_pageable_access = true;
         return 0;

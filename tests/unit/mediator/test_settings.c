@@ -106,7 +106,7 @@ static void test_everything(void **state)
               "admit_unknown = no\nmax_vms = 8\nlocal_vm_base = 5\nlocal_clients = 3\n"
               "; another\n\n"
               "[pool B]\ngpus = 0, 2\nbackend = cuda\n"
-              "[pool Z]\ngpus = software\nthreads = 3\n"
+              "[pool Z]\ngpus = software\nthreads = 3\nlaunch_instructions = 5000000000\n"
               "[pool C]\ngpus = none\n"
               "[vm 7]\nsocket = /run/q.sock\npool = B\npriority = high\n"
               "memory = 2G\nsessions = 3\nuid = 4242\n"
@@ -127,6 +127,7 @@ static void test_everything(void **state)
     assert_string_equal(vgpu_settings_pools(s, pools), "B Z");
     assert_int_equal(s->pools[1].gpus[1].ordinal, 2);
     assert_int_equal(s->pools[25].threads, 3);
+    assert_int_equal(s->pools[25].launch_instructions, 5000000000ull);
     assert_false(s->pools[0].present); /* a file's pools replace the default one */
     const struct vgpu_vm_setting *vm = vgpu_settings_vm(s, 7);
     assert_non_null(vm);

@@ -35,12 +35,14 @@ static void everything(void **state)
     assert_int_equal(o.session, 16);
     assert_string_equal(o.backend, "fake");
     assert_false(o.identity.given);
-    assert_int_equal(PARSE(MUST, "--gpu", "2", "--memory", "64M", "--threads=4", "--uid", "1000",
-                           "--gid", "1001", "--log-level", "debug"),
+    assert_int_equal(PARSE(MUST, "--gpu", "2", "--memory", "64M", "--threads=4",
+                           "--launch-instructions", "5000000000", "--uid", "1000", "--gid", "1001",
+                           "--log-level", "debug"),
                      0);
     assert_int_equal(o.config.gpu, 2);
     assert_int_equal(o.config.memory_bytes, 64 << 20);
     assert_int_equal(o.config.threads, 4);
+    assert_int_equal(o.config.launch_instructions, 5000000000ull);
     assert_true(o.identity.given);
     assert_int_equal(o.identity.uid, 1000);
     assert_int_equal(o.identity.gid, 1001);
@@ -98,6 +100,8 @@ static void mistakes(void **state)
                      -EINVAL);
     assert_int_equal(PARSE(MUST, "--gpu", "GPU-0"), -EINVAL);
     assert_int_equal(PARSE(MUST, "--threads", "0"), -EINVAL);
+    assert_int_equal(PARSE(MUST, "--launch-instructions", "0"), -EINVAL);
+    assert_int_equal(PARSE(MUST, "--launch-instructions", "many"), -EINVAL);
     assert_int_equal(PARSE(MUST, "--threads", ""), -EINVAL);
     assert_int_equal(PARSE(MUST, "--log-level", "loud"), -EINVAL);
     assert_non_null(strstr(vgpu_worker_usage(), "--probe"));

@@ -74,7 +74,7 @@ static bool take_coordinates(struct ptx_dec *d, unsigned *at, enum ptx_type t)
     if (layered && !vgpu_ptx_src(d, first, PTX_B32, &layer))
         return false;
     d->in.imm = layer;
-    for (unsigned i = 0; i < used[d->in.sub]; i++)
+    for (unsigned i = 0; i < 3 && i < used[d->in.sub]; i++)
         if (!vgpu_ptx_src(d, first + layered + i, t, rows[i]))
             return false;
     return true;

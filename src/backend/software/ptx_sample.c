@@ -50,7 +50,8 @@ static uint32_t load(const uint8_t *at, unsigned format, bool to_float)
         scale = 255;
         break;
     case VGPU_ARRAY_S8:
-        v = (int8_t)__atomic_load_n(at, __ATOMIC_RELAXED);
+        v = __atomic_load_n(at, __ATOMIC_RELAXED);
+        v -= v < 128 ? 0 : 256;
         scale = 127;
         break;
     case VGPU_ARRAY_U16:
@@ -98,7 +99,7 @@ static void texel(const struct ptx_view *v, const struct ptx_sampler *s, const i
 {
     const uint32_t size[3] = {v->width, v->height, v->depth};
     int64_t to[3] = {0, 0, layer};
-    for (unsigned k = 0; k < v->dimensions; k++) {
+    for (unsigned k = 0; k < 3 && k < v->dimensions; k++) {
         to[k] = place(at[k], size[k], s->address[k]);
         if (to[k] < 0) {
             memcpy(out, s->border, 4 * sizeof(*out));

@@ -4,32 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/array_format.h"
 #include "driver_calls.h"
-
-static uint32_t format_bytes(uint32_t format)
-{
-    switch (format) {
-    case CU_AD_FORMAT_UNSIGNED_INT8:
-    case CU_AD_FORMAT_SIGNED_INT8:
-        return 1;
-    case CU_AD_FORMAT_UNSIGNED_INT16:
-    case CU_AD_FORMAT_SIGNED_INT16:
-    case CU_AD_FORMAT_HALF:
-        return 2;
-    case CU_AD_FORMAT_UNSIGNED_INT32:
-    case CU_AD_FORMAT_SIGNED_INT32:
-    case CU_AD_FORMAT_FLOAT:
-        return 4;
-    default:
-        return 0;
-    }
-}
 
 /* What it takes at the least; 0: more than 64 bits, or no such format. */
 static uint64_t array_bytes(size_t width, size_t height, size_t depth, uint32_t format,
                             uint32_t channels)
 {
-    uint64_t bytes = format_bytes(format) * (uint64_t)channels;
+    uint64_t bytes = vgpu_array_format_bytes(format) * (uint64_t)channels;
     if (__builtin_mul_overflow(bytes, (uint64_t)width, &bytes) ||
         __builtin_mul_overflow(bytes, (uint64_t)(height ? height : 1), &bytes) ||
         __builtin_mul_overflow(bytes, (uint64_t)(depth ? depth : 1), &bytes))
@@ -244,7 +226,7 @@ static CUresult texture_resource(const struct vgpu_backend *b, CUDA_RESOURCE_DES
 {
     memset(resource, 0, sizeof(*resource));
     resource->resType = (CUresourcetype)type;
-    uint64_t texel = format_bytes(format) * (uint64_t)channels, bytes;
+    uint64_t texel = vgpu_array_format_bytes(format) * (uint64_t)channels, bytes;
     switch (type) {
     case CU_RESOURCE_TYPE_ARRAY:
         if (!array)

@@ -3,6 +3,7 @@
  * software.h. */
 #include <string.h>
 
+#include "backend/array_format.h"
 #include "ptx_image.h"
 
 #define MAX_WIDTH  131072u
@@ -13,7 +14,7 @@
 
 static bool may_be(const struct vgpu_array_desc *d)
 {
-    if (!vgpu_ptx_format_bytes(d->format) ||
+    if (!vgpu_array_format_bytes(d->format) ||
         (d->channels != 1 && d->channels != 2 && d->channels != 4))
         return false;
     if (d->width == 0 || d->width > MAX_WIDTH || d->height > MAX_HEIGHT)
@@ -39,7 +40,7 @@ CUresult vgpu_software_array_create(struct vgpu_backend *b, const struct vgpu_ar
         .depth = desc->depth ? (uint32_t)desc->depth : 1,
         .format = (uint8_t)desc->format,
         .channels = (uint8_t)desc->channels,
-        .channel_bytes = (uint8_t)vgpu_ptx_format_bytes(desc->format),
+        .channel_bytes = (uint8_t)vgpu_array_format_bytes(desc->format),
         .layered = desc->layered,
         .dimensions = (uint8_t)(desc->height == 0                   ? 1
                                 : desc->depth == 0 || desc->layered ? 2

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/array_format.h"
 #include "software.h"
 #include "sw_driver.h"
 #include "vgpu/cuda.h"
@@ -177,25 +178,6 @@ CUresult sw_array_copy(struct vgpu_driver *driver, struct vgpu_driver_array *des
 
 /* ---- Textures and surfaces ---- */
 
-static uint32_t format_bytes(uint32_t format)
-{
-    switch (format) {
-    case VGPU_ARRAY_U8:
-    case VGPU_ARRAY_S8:
-        return 1;
-    case VGPU_ARRAY_U16:
-    case VGPU_ARRAY_S16:
-    case VGPU_ARRAY_HALF:
-        return 2;
-    case VGPU_ARRAY_U32:
-    case VGPU_ARRAY_S32:
-    case VGPU_ARRAY_FLOAT:
-        return 4;
-    default:
-        return 0;
-    }
-}
-
 static CUresult keep_object(struct sw_driver *d, uint64_t handle, bool surface)
 {
     struct sw_object *o = malloc(sizeof(*o));
@@ -233,7 +215,7 @@ static CUresult set_source(struct sw_driver *d, struct vgpu_texture_desc *desc,
                            CUdeviceptr address, uint32_t format, uint32_t channels, size_t width,
                            size_t height, size_t pitch)
 {
-    uint32_t element = format_bytes(format) * channels;
+    uint32_t element = vgpu_array_format_bytes(format) * channels;
     switch (resource_type) {
     case CU_RESOURCE_TYPE_ARRAY:
         if (!array)

@@ -7,25 +7,6 @@
 
 #define INDEX_BITS 16
 
-uint32_t vgpu_ptx_format_bytes(unsigned format)
-{
-    switch (format) {
-    case VGPU_ARRAY_U8:
-    case VGPU_ARRAY_S8:
-        return 1;
-    case VGPU_ARRAY_U16:
-    case VGPU_ARRAY_S16:
-    case VGPU_ARRAY_HALF:
-        return 2;
-    case VGPU_ARRAY_U32:
-    case VGPU_ARRAY_S32:
-    case VGPU_ARRAY_FLOAT:
-        return 4;
-    default:
-        return 0;
-    }
-}
-
 static bool grow(struct ptx_images *t)
 {
     uint32_t cap = t->cap ? t->cap * 2 : 64;

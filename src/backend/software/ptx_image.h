@@ -76,9 +76,6 @@ bool vgpu_ptx_image_texture(const struct ptx_memory *m, uint64_t handle, struct 
                             struct ptx_sampler *sampler);
 bool vgpu_ptx_image_surface(const struct ptx_memory *m, uint64_t handle, struct ptx_view *view);
 
-/* Bytes of one channel of a format, 0 for none that there is. */
-uint32_t vgpu_ptx_format_bytes(unsigned format);
-
 /* ptx_sample.c. Coordinates in x, y, z, only as many as the view has dimensions; `layer` for
  * layered ones. out: four values of 32 bits. */
 struct ptx_coordinates {

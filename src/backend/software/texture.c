@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "backend/array_format.h"
 #include "ptx.h"
 #include "ptx_image.h"
 
@@ -14,13 +15,13 @@
 static bool plain_view(const struct vgpu_texture_desc *d, struct ptx_view *v)
 {
     bool flat = d->source == VGPU_TEXTURE_LINEAR;
-    if (!vgpu_ptx_format_bytes(d->format) ||
+    if (!vgpu_array_format_bytes(d->format) ||
         (d->channels != 1 && d->channels != 2 && d->channels != 4) || d->width == 0 ||
         d->width > (flat ? MAX_LINEAR : MAX_PITCH2D) || d->address % ADDRESS_ALIGN)
         return false;
     v->format = (uint8_t)d->format;
     v->channels = (uint8_t)d->channels;
-    v->channel_bytes = (uint8_t)vgpu_ptx_format_bytes(d->format);
+    v->channel_bytes = (uint8_t)vgpu_array_format_bytes(d->format);
     v->dimensions = flat ? 1 : 2;
     v->width = (uint32_t)d->width;
     v->height = v->depth = 1;

@@ -13,9 +13,6 @@
 
 #include "vgpu/cuda.h"
 
-struct cuda_memcpy2d;
-struct cuda_memcpy3d;
-
 /* X(name, parameters): without these the backend does not work (drivers from 12.2 have them all).
  */
 #define CUDA_API_REQUIRED(X)                                                                       \
@@ -29,7 +26,6 @@ struct cuda_memcpy3d;
     X(cuDeviceGetAttribute, (int *value, int attribute, CUdevice device))                          \
     X(cuDevicePrimaryCtxRetain, (CUcontext * context, CUdevice device))                            \
     X(cuDevicePrimaryCtxRelease_v2, (CUdevice device))                                             \
-    X(cuDevicePrimaryCtxSetFlags_v2, (CUdevice device, unsigned flags))                            \
     X(cuCtxCreate_v2, (CUcontext * context, unsigned flags, CUdevice device))                      \
     X(cuCtxDestroy_v2, (CUcontext context))                                                        \
     X(cuCtxSetCurrent, (CUcontext context))                                                        \
@@ -77,7 +73,6 @@ struct cuda_memcpy3d;
       (void *destination, CUdeviceptr source, size_t bytes, CUstream stream))                      \
     X(cuMemcpyDtoDAsync_v2,                                                                        \
       (CUdeviceptr destination, CUdeviceptr source, size_t bytes, CUstream stream))                \
-    X(cuMemcpy3D_v2, (const void *copy))                                                           \
     X(cuMemcpy3DAsync_v2, (const void *copy, CUstream stream))                                     \
     X(cuMemsetD8_v2, (CUdeviceptr address, unsigned char value, size_t count))                     \
     X(cuMemsetD8Async, (CUdeviceptr address, unsigned char value, size_t count, CUstream stream))  \

@@ -212,10 +212,15 @@ uint64_t cuda_used_bytes(const struct vgpu_backend *b)
     return b->ranges.allocated_bytes + b->array_bytes;
 }
 
-bool cuda_quota_allows(const struct vgpu_backend *b, uint64_t bytes)
+uint64_t cuda_left_bytes(const struct vgpu_backend *b)
 {
     uint64_t used = cuda_used_bytes(b);
-    return used <= b->quota_bytes && bytes <= b->quota_bytes - used;
+    return used < b->quota_bytes ? b->quota_bytes - used : 0;
+}
+
+bool cuda_quota_allows(const struct vgpu_backend *b, uint64_t bytes)
+{
+    return bytes <= cuda_left_bytes(b);
 }
 
 CUresult cuda_memory_alloc(struct vgpu_backend *b, uint64_t bytes, const void *owner,
@@ -268,9 +273,8 @@ static CUresult typed_free(struct vgpu_backend *b, uint64_t address)
 /* The session's own: how full the card is besides says cuMemGetInfo. */
 static CUresult typed_info(struct vgpu_backend *b, uint64_t *free_bytes, uint64_t *total_bytes)
 {
-    uint64_t used = cuda_used_bytes(b);
     *total_bytes = b->quota_bytes;
-    *free_bytes = used < b->quota_bytes ? b->quota_bytes - used : 0;
+    *free_bytes = cuda_left_bytes(b);
     return CUDA_SUCCESS;
 }
 

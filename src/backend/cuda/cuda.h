@@ -83,6 +83,8 @@ CUresult cuda_memory_alloc(struct vgpu_backend *b, uint64_t bytes, const void *o
 CUresult cuda_memory_free(struct vgpu_backend *b, uint64_t address);
 /* Under the quota: memory and arrays. */
 uint64_t cuda_used_bytes(const struct vgpu_backend *b);
+/* What of the quota is left. */
+uint64_t cuda_left_bytes(const struct vgpu_backend *b);
 /* Whether the quota has room for so many more. */
 bool cuda_quota_allows(const struct vgpu_backend *b, uint64_t bytes);
 

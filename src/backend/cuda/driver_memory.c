@@ -22,11 +22,10 @@ CUresult cuda_call_memory_free(struct vgpu_driver *driver, CUdeviceptr address)
 CUresult cuda_call_memory_info(struct vgpu_driver *driver, size_t *free_bytes, size_t *total_bytes)
 {
     struct vgpu_backend *b = cuda_of_driver(driver);
-    uint64_t used = cuda_used_bytes(b);
     size_t card_free = 0, card_total = 0;
     CUresult r = b->api.cuMemGetInfo_v2(&card_free, &card_total);
     *total_bytes = b->quota_bytes;
-    *free_bytes = used < b->quota_bytes ? b->quota_bytes - used : 0;
+    *free_bytes = cuda_left_bytes(b);
     if (*free_bytes > card_free)
         *free_bytes = card_free;
     return r;

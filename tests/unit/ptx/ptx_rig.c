@@ -76,6 +76,18 @@ CUresult rig_launch(struct rig *r, const char *name, uint32_t grid, uint32_t blo
     return rc != CUDA_SUCCESS ? rc : r->o->synchronize(r->b);
 }
 
+CUresult rig_words(struct rig *r, const char *module, uint32_t threads, uint32_t got[RIG_WORDS])
+{
+    size_t bytes = RIG_WORDS * sizeof(got[0]);
+    uint64_t out;
+    rig_load(r, module, CUDA_SUCCESS);
+    assert_int_equal(r->o->mem_alloc(r->b, bytes, &out), CUDA_SUCCESS);
+    CUresult rc = rig_launch(r, "k", 1, threads, 0, 1, &out);
+    if (rc == CUDA_SUCCESS)
+        assert_int_equal(r->o->copy_dtoh(r->b, got, out, bytes), CUDA_SUCCESS);
+    return rc;
+}
+
 char *rig_read(const char *path, size_t *bytes)
 {
     char full[1024];

@@ -35,6 +35,11 @@ void rig_unload(struct rig *r);
 CUresult rig_launch(struct rig *r, const char *name, uint32_t grid, uint32_t block, uint32_t shared,
                     unsigned params, const uint64_t *values);
 
+/* Loads a module and runs its kernel k, which takes the address of RIG_WORDS words, over `threads`
+ * threads of one block; fetches the words when it ran. */
+#define RIG_WORDS 1024
+CUresult rig_words(struct rig *r, const char *module, uint32_t threads, uint32_t got[RIG_WORDS]);
+
 /* A file of the source tree, NUL-terminated; the caller frees it. */
 char *rig_read(const char *path, size_t *bytes);
 

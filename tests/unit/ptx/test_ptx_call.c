@@ -11,20 +11,14 @@
 #include "software.h"
 
 static struct rig rig;
-static uint32_t got[1024];
+static uint32_t got[RIG_WORDS];
 
 static CUresult run_on(const char *module, uint32_t threads)
 {
-    uint64_t out;
-    rig_load(&rig, module, CUDA_SUCCESS);
-    assert_int_equal(rig.o->mem_alloc(rig.b, sizeof(got), &out), CUDA_SUCCESS);
-    CUresult rc = rig_launch(&rig, "k", 1, threads, 0, 1, &out);
-    if (rc == CUDA_SUCCESS)
-        assert_int_equal(rig.o->copy_dtoh(rig.b, got, out, sizeof(got)), CUDA_SUCCESS);
-    return rc;
+    return rig_words(&rig, module, threads, got);
 }
 
-/* Runs kernel k over `threads` threads of one block and fetches a word per thread. */
+/* The same in a session of its own. */
 static CUresult run(const char *module, uint32_t threads)
 {
     rig_open(&rig, 1);

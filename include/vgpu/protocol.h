@@ -61,6 +61,7 @@ enum vgpu_opcode {
     VGPU_OP_SESSION_OPEN = 0x2000,
     VGPU_OP_SESSION_CLOSE = 0x2001,
     VGPU_OP_SESSION_REQUEST = 0x2002,
+    VGPU_OP_SESSION_CHANNEL = 0x2003,
     VGPU_OP_STAGE_WRITE = 0x2010,
     VGPU_OP_STAGE_DROP = 0x2011,
     VGPU_OP_MODULE_LOAD = 0x2020,
@@ -134,6 +135,14 @@ static_assert(sizeof(struct vgpu_session_prefix) == 8, "wire");
 
 /* SESSION_OPEN and SESSION_CLOSE: nothing after the prefix. SESSION_REQUEST: a whole typed request
  * after it. */
+
+/* SESSION_CHANNEL: from now on the channel is that session's (docs/ring.md, G2). */
+struct vgpu_session_channel {
+    uint64_t session;
+    uint32_t channel;
+    uint32_t reserved; /* 0 */
+};
+static_assert(sizeof(struct vgpu_session_channel) == 16, "wire");
 
 #define VGPU_STAGE_MAX_BYTES (64u << 20) /* one stage */
 #define VGPU_STAGE_COUNT     4u          /* stages a session may have at once */

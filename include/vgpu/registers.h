@@ -17,9 +17,11 @@
 #define VGPU_PCI_CLASS     0x1200 /* processing accelerator */
 #define VGPU_PCI_REVISION  0x02
 #define VGPU_BAR_REGISTERS 0
+#define VGPU_BAR_WINDOW    2
 #define VGPU_BAR_MSIX      4
 #define VGPU_BAR0_SIZE     0x1000u
 #define VGPU_MSIX_MAILBOX  0 /* vector of the mailbox */
+#define VGPU_MSIX_CHANNEL  1 /* vector of channel 0; channel n has the n-th after it */
 
 /* The mailbox: frozen. */
 #define VGPU_REG_DOORBELL         0x000u /* RW: bit 0 = 1 submits, 0 acknowledges; reads 0 */
@@ -51,6 +53,14 @@
 #define VGPU_REG_GENERATION     0x850u /* RO: goes up when everything the guest made is gone */
 #define VGPU_REG_LINK_STATE     0x854u /* RO: bit 0, a mediator is attached */
 #define VGPU_LINK_ATTACHED      0x1u
+
+/* Channels (docs/ring.md): four words for each. */
+#define VGPU_REG_CHANNEL_OWNER(n) (0xC00u + 16u * (n)) /* RW: a token is taken only while 0 */
+#define VGPU_REG_CHANNEL_CTRL(n)                                                                   \
+    (0xC04u + 16u * (n)) /* RW: 1 enables, 0 resets; reads the state                               \
+                          */
+#define VGPU_REG_CHANNEL_ERROR(n)    (0xC08u + 16u * (n)) /* RO: enum vgpu_channel_error */
+#define VGPU_REG_CHANNEL_DOORBELL(n) (0xC0Cu + 16u * (n)) /* WO: wakes the worker; reads 0 */
 
 /* STATUS */
 enum vgpu_status {

@@ -153,6 +153,14 @@ struct vgpu_backend_ops {
      * thread. */
     void (*interrupt)(struct vgpu_backend *b);
 
+    /*
+     * Host memory that copies are going to name often: pinned for the GPU, through every context
+     * that there is or will be, until host_forget (which waits for what uses it). Failure costs
+     * speed, not correctness. Both NULL: there is nothing to pin.
+     */
+    CUresult (*host_register)(struct vgpu_backend *b, void *base, size_t size_bytes);
+    void (*host_forget)(struct vgpu_backend *b, void *base);
+
     /* The driver of this session (backend/driver.h), for the CUDA driver calls: on the same GPU and
      * the same quota, beside what the functions above made. It belongs to the backend and ends with
      * it. The member or the answer NULL: this backend has none. */

@@ -25,10 +25,34 @@
 
 #include "vgpu_driver_ops.h"
 
+struct vgpu_driver;
+struct vgpu_driver_fence;
+
+/*
+ * Marks in the order of work, for one who must not wait inside a call. Each mark_* puts one where a
+ * synchronization would wait for: behind all work of a stream (NULL: the default one), of the
+ * current context, before the last record of an event. *fence NULL: all of that is done already. A
+ * fence lives until `end`; its stream or event may be destroyed before, its context may not.
+ */
+struct vgpu_fence_ops {
+    CUresult (*mark_stream)(struct vgpu_driver *driver, struct vgpu_driver_stream *stream,
+                            struct vgpu_driver_fence **fence);
+    CUresult (*mark_context)(struct vgpu_driver *driver, struct vgpu_driver_fence **fence);
+    CUresult (*mark_event)(struct vgpu_driver *driver, struct vgpu_driver_event *event,
+                           struct vgpu_driver_fence **fence);
+    /* CUDA_SUCCESS: passed. NOT_READY. Anything else: what the synchronization would have answered.
+     * Cheap, whatever context is current. */
+    CUresult (*query)(struct vgpu_driver *driver, struct vgpu_driver_fence *fence);
+    /* The same, but waits. */
+    CUresult (*wait)(struct vgpu_driver *driver, struct vgpu_driver_fence *fence);
+    void (*end)(struct vgpu_driver *driver, struct vgpu_driver_fence *fence);
+};
+
 /* The first member of every driver. */
 #define VGPU_DRIVER_TEXT_BYTES 1024u
 struct vgpu_driver {
     const struct vgpu_driver_ops *ops;
+    const struct vgpu_fence_ops *fences; /* NULL: what was called is done when the call returns */
     /* What a person needs to mend a call that failed, NUL-terminated: a compiler's log, a reason.
      * The caller empties it before each call; a driver that has nothing to say leaves it. */
     char text[VGPU_DRIVER_TEXT_BYTES];

@@ -16,6 +16,20 @@
 
 struct vgpu_transport;
 
+/*
+ * A channel of a window (docs/ring.md) as the transport gives it: claimed for this process, mapped,
+ * and a way to wake who serves it. The transport fills it; channel.c uses it.
+ */
+struct vgpu_channel_port {
+    struct vgpu_transport *transport;
+    uint8_t *window; /* the whole of it, mapped */
+    uint64_t window_bytes;
+    uint32_t number;        /* of the channel */
+    uint32_t channel_count; /* of the window: the arena begins behind the last */
+    int interrupt_fd;       /* an eventfd to sleep on; -1: there is none, wait by looking */
+    void *own;              /* the transport's */
+};
+
 struct vgpu_transport_ops {
     /* Makes a request the one in flight. Waits for whoever else uses the way there. */
     int (*send)(struct vgpu_transport *transport, const void *request, uint32_t length,
@@ -31,6 +45,21 @@ struct vgpu_transport_ops {
     void (*abandon)(struct vgpu_transport *transport);
     /* A word of docs/register-map.md. */
     int (*read_register)(struct vgpu_transport *transport, uint32_t offset, uint32_t *value);
+    /*
+     * Channels. All five NULL: this transport has none. Any thread, also beside the functions
+     * above. claim: takes a free channel, or one whose owner died. 0; -EOPNOTSUPP: there is no
+     * window; -EBUSY: all channels are taken; another negative errno with a text. The port is
+     * usable after enable, until release. enable: after SESSION_CHANNEL was answered. Waits until
+     * the channel is active. ring: its doorbell. Cheap, never waits. state: what CHANNEL_CTRL,
+     * CHANNEL_ERROR and GENERATION say now. Costs an exit in a VM: for one who has waited a while.
+     * release: resets the channel, gives it back. `forked` as in close.
+     */
+    int (*claim)(struct vgpu_transport *transport, struct vgpu_channel_port *port);
+    int (*enable)(struct vgpu_channel_port *port, uint64_t deadline_ns);
+    void (*ring)(struct vgpu_channel_port *port);
+    int (*state)(struct vgpu_channel_port *port, uint32_t *state, uint32_t *error,
+                 uint32_t *generation);
+    void (*release)(struct vgpu_channel_port *port, bool forked);
     /* `forked`: this is a child's copy, so nothing outside this process may be touched. */
     void (*close)(struct vgpu_transport *transport, bool forked);
 };

@@ -37,6 +37,13 @@ struct vgpu_calls_entry {
     struct vgpu_calls_list owned;
 };
 
+/* Which bytes of the window a session may name (docs/ring.md, G13). Made by whoever serves its
+ * channel. */
+struct vgpu_window_view {
+    /* NULL: not these. `write`: the GPU is to write there. */
+    void *(*find)(struct vgpu_window_view *view, uint64_t offset, uint64_t bytes, bool write);
+};
+
 struct vgpu_calls {
     const struct vgpu_driver_ops
         *ops; /* NULL: the backend has no driver, and nothing below is used */
@@ -53,6 +60,7 @@ struct vgpu_calls {
 
     struct vgpu_calls_entry *current; /* the context that the driver uses; NULL: none, or gone */
     struct vgpu_calls_entry *module;  /* the last one looked up in this call */
+    struct vgpu_window_view *window;  /* NULL: there is none */
 };
 
 /* One call, as the generated code sees it. */

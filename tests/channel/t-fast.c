@@ -201,6 +201,9 @@ static CUresult stage_arena(void)
         }
         for (unsigned i = 0; i < 4 && result == CUDA_SUCCESS; i++)
             result = CALL(cuMemFreeHost, held[i]);
+        /* Pinned memory may be had without the host, a synchronization may not. */
+        if (result == CUDA_SUCCESS)
+            result = CALL(cuCtxSynchronize);
     }
     return result;
 }

@@ -501,6 +501,7 @@ const struct vgpu_driver_ops vgpu_cuda_driver_ops = {
     .stream_create = stream_create,
     .stream_destroy = stream_destroy,
     .stream_synchronize = stream_synchronize,
+    .stream_fence = stream_synchronize,
     .stream_query = stream_query,
     .stream_wait_event = stream_wait_event,
     .event_create = event_create,

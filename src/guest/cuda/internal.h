@@ -386,7 +386,10 @@ struct vgpu_range {
     unsigned flags;
     uint64_t id;
     struct vgpu_context *context;
-    const void *owner;                      /* module of a global, pool of an allocation */
+    const void *owner;      /* module of a global, pool of an allocation */
+    bool in_window;         /* host memory that is the arena's, */
+    uint64_t window_offset; /* from here on, */
+    uint64_t used_by[2];    /* which copies of these contexts may still use; 0: none */
     uint64_t reserved_start, reserved_size; /* of our own address space */
 };
 struct vgpu_ranges {
@@ -414,6 +417,23 @@ bool vgpu_memory_enter(struct vgpu_context *context, uint64_t address, uint64_t 
 /* Forgets the device memory of a context, or of a module or pool (owner). */
 void vgpu_memory_forget(const struct vgpu_context *context, const void *owner);
 bool vgpu_host_is_pinned(const void *address);
+/*
+ * Whether the bytes are one piece of the window that CUDA allocated, and where it begins there; it
+ * is remembered that copies of the context use it.
+ */
+bool vgpu_host_in_window(const void *address, uint64_t bytes, const struct vgpu_context *context,
+                         uint64_t *offset);
+
+/* ---- Pinned memory (arena.c) ---- */
+
+/* Window memory for the process, at least 4096-aligned. False: there is no room, or no window. */
+bool vgpu_arena_alloc(uint64_t bytes, uint64_t *offset);
+/* Gives it back: exactly what was allocated. Shared memory may be somebody else's at once, so
+ * nothing on the GPU may use it any more; the host waits for what uses an extent. */
+void vgpu_arena_free(uint64_t offset, uint64_t bytes);
+/* Whether memory of that size lies in an extent with other memory. */
+bool vgpu_arena_is_shared(uint64_t bytes);
+uint8_t *vgpu_arena_at(uint64_t offset);
 
 struct vgpu_place {
     enum { VGPU_PLACE_HOST, VGPU_PLACE_DEVICE, VGPU_PLACE_ARRAY } type;
@@ -432,7 +452,7 @@ CUresult vgpu_copy_check(struct vgpu_context *context, const struct vgpu_copy *c
 /* A copy on a stream; without `async` it is done with host memory when it returns. */
 CUresult vgpu_copy_run(struct vgpu_stream *stream, const struct vgpu_copy *copy, bool async);
 /* The same, without asking whether anything is held back or captured. */
-CUresult vgpu_copy_send(struct vgpu_stream *stream, const struct vgpu_copy *copy);
+CUresult vgpu_copy_send(struct vgpu_stream *stream, const struct vgpu_copy *copy, bool async);
 CUresult vgpu_copy_of_3d(const CUDA_MEMCPY3D *from, struct vgpu_copy *copy);
 
 struct vgpu_set {

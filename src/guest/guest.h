@@ -99,6 +99,17 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
 /* ERROR_CODE as a negative errno, with a text. */
 int vgpu_fail_error_code(const char *what, uint32_t error_code, const struct vgpu_answer *answer);
 
+/* A status that is not 0, with a text. Positive. */
+int vgpu_fail_status(const char *what, const struct vgpu_answer *answer);
+
+/*
+ * One request of a session by the mailbox, whatever else the session has: for what only the mailbox
+ * carries (G5). Asks again on "not yet" until the deadline. Returns as the public functions do.
+ */
+int vgpu_mailbox_call(struct vgpu *gpu, uint64_t session, const struct vgpu_call *call,
+                      uint64_t deadline_ns, struct vgpu_response *response,
+                      struct vgpu_answer *answer);
+
 /* Copies `bytes` into a stage of its own. The caller holds the session's stage_lock. */
 int vgpu_stage_fill(struct vgpu_session *session, const char *what, const void *bytes,
                     uint32_t length, uint32_t *stage);

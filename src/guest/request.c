@@ -145,7 +145,7 @@ int vgpu_fail_error_code(const char *what, uint32_t error_code, const struct vgp
                      advice(error_code));
 }
 
-static int fail_status(const char *what, const struct vgpu_answer *answer)
+int vgpu_fail_status(const char *what, const struct vgpu_answer *answer)
 {
     char text[512];
     copy_host_text(answer, text, sizeof(text));
@@ -304,7 +304,7 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
         if (!full && answer->status == CUDA_SUCCESS)
             return 0;
         if (!full && answer->status != CUDA_ERROR_NOT_READY)
-            return fail_status(call->what, answer);
+            return vgpu_fail_status(call->what, answer);
         /* "Not yet", or refused without any effect because too much is in flight: once more, with
          * the same bytes and the same number (P11). */
         pthread_mutex_lock(&gpu->lock);
@@ -323,35 +323,42 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
     }
 }
 
-int vgpu_session_end(struct vgpu *gpu, uint64_t number, uint64_t deadline_ns)
+int vgpu_mailbox_call(struct vgpu *gpu, uint64_t session, const struct vgpu_call *call,
+                      uint64_t deadline_ns, struct vgpu_response *response,
+                      struct vgpu_answer *answer)
 {
     uint8_t bytes[VGPU_MAILBOX_BYTES];
-    struct vgpu_response response;
-    struct vgpu_answer answer;
-    struct vgpu_call call = {.opcode = VGPU_OP_SESSION_CLOSE};
-    uint32_t length = build_request(bytes, number, &call);
+    uint32_t length = build_request(bytes, session, call);
     uint32_t request_id = vgpu_next_request_id(gpu);
     for (;;) {
         uint32_t remaining_ms = vgpu_remaining_ms(deadline_ns);
         int err = vgpu_execute_request(
             gpu, bytes, length, request_id,
-            remaining_ms > LAST_ANSWER_MS ? remaining_ms : LAST_ANSWER_MS, &response);
+            remaining_ms > LAST_ANSWER_MS ? remaining_ms : LAST_ANSWER_MS, response);
         if (err < 0)
             return err;
-        answer = (struct vgpu_answer){0};
-        err = vgpu_response_parse(response.bytes, response.length, &answer);
-        if (err < 0 && response.error_code == 0)
+        *answer = (struct vgpu_answer){0};
+        err = vgpu_response_parse(response->bytes, response->length, answer);
+        if (err < 0 && response->error_code == 0)
             return err;
-        if (response.error_code)
-            return vgpu_fail_error_code("SESSION_CLOSE", response.error_code,
-                                        err < 0 ? NULL : &answer);
-        /* Not open any more is what was wanted. */
-        if (answer.status == CUDA_SUCCESS || answer.status == CUDA_ERROR_INVALID_CONTEXT)
+        if (response->error_code)
+            return vgpu_fail_error_code(call->what, response->error_code, err < 0 ? NULL : answer);
+        if (answer->status == CUDA_SUCCESS)
             return 0;
-        if (answer.status != CUDA_ERROR_NOT_READY)
-            return fail_status("SESSION_CLOSE", &answer);
+        if (answer->status != CUDA_ERROR_NOT_READY)
+            return vgpu_fail_status(call->what, answer);
         if (vgpu_now_ns() >= deadline_ns)
-            return vgpu_fail(-ETIMEDOUT, "SESSION_CLOSE: the host was not done in time");
+            return vgpu_fail(-ETIMEDOUT, "%s: the host was not done in time", call->what);
         sleep_ns(RETRY_FIRST_NS);
     }
+}
+
+int vgpu_session_end(struct vgpu *gpu, uint64_t number, uint64_t deadline_ns)
+{
+    struct vgpu_response response;
+    struct vgpu_answer answer;
+    struct vgpu_call call = {.what = "SESSION_CLOSE", .opcode = VGPU_OP_SESSION_CLOSE};
+    int err = vgpu_mailbox_call(gpu, number, &call, deadline_ns, &response, &answer);
+    /* Not open any more is what was wanted. */
+    return err == CUDA_ERROR_INVALID_CONTEXT ? 0 : err;
 }

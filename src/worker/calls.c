@@ -250,6 +250,25 @@ CUresult vgpu_calls_bad_value(struct vgpu_call_frame *frame, const char *what)
     return CUDA_ERROR_INVALID_VALUE;
 }
 
+void *vgpu_calls_window(struct vgpu_calls *calls, struct vgpu_call_frame *frame, uint64_t offset,
+                        uint64_t bytes, bool write)
+{
+    if (!bytes)
+        return NULL;
+    if (!calls->window) {
+        say(frame, "bytes of the window can be named by a session with a channel only");
+        return NULL;
+    }
+    /* Nobody behind this has to think of an end that is beyond 64 bits. */
+    void *at = bytes <= UINT64_MAX - offset
+                   ? calls->window->find(calls->window, offset, bytes, write)
+                   : NULL;
+    if (!at)
+        say(frame, "%llu bytes of the window at 0x%llx are not the session's to %s",
+            (unsigned long long)bytes, (unsigned long long)offset, write ? "have written" : "read");
+    return at;
+}
+
 /* ---- Running ---- */
 
 static CUresult use(struct vgpu_calls *calls, struct vgpu_calls_entry *context)

@@ -115,6 +115,13 @@ void vgpu_calls_forget(struct vgpu_calls *calls, enum vgpu_kind kind, uint64_t n
 CUresult vgpu_calls_bad_handle(struct vgpu_call_frame *frame, enum vgpu_kind kind,
                                const char *what);
 CUresult vgpu_calls_bad_value(struct vgpu_call_frame *frame, const char *what);
+/*
+ * The `bytes` bytes of the window from `offset` on, for a call that reads them or, with `write`,
+ * has them written (docs/ring.md, G13). NULL when they are 0, whatever the offset; else: they are
+ * not the session's to name, and the frame's text says so.
+ */
+void *vgpu_calls_window(struct vgpu_calls *calls, struct vgpu_call_frame *frame, uint64_t offset,
+                        uint64_t bytes, bool write);
 /* Generated: ends an object by its kind's own call. */
 void vgpu_calls_end(struct vgpu_calls *calls, enum vgpu_kind kind, void *object);
 

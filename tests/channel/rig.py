@@ -96,7 +96,7 @@ class ChannelCase(unittest.TestCase):
         self.mediator = Mediator(self.config)
         self.addCleanup(self.mediator.close)
         self.addCleanup(self.check_log)
-        self.env = dict(os.environ, VGPU_DEVICE="local:" + self.mediator.socket,
+        self.env = dict(os.environ, VGPU_DEVICE="local:" + self.mediator.socket, VGPU_TRANSPORT="channel",
                         LD_LIBRARY_PATH=built("src", "guest", "cuda"))
 
     def check_log(self):

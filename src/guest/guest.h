@@ -17,12 +17,17 @@
 
 #define VGPU_DEFAULT_TIMEOUT_MS 35000u /* a little more than the device's own 30 s */
 
+enum vgpu_way { VGPU_WAY_AUTO, VGPU_WAY_MAILBOX, VGPU_WAY_CHANNEL };
 enum vgpu_gate { VGPU_GATE_FREE, VGPU_GATE_SENDING, VGPU_GATE_SENT };
+
+struct vgpu_channel;
+struct vgpu_kept;
 
 struct vgpu {
     struct vgpu_transport *transport;
     pid_t pid; /* of the process that made it: see fork in the public header */
     uint32_t timeout_ms;
+    enum vgpu_way way; /* how sessions' requests are to travel */
     char address[256];
     char *run_dir; /* where sessions are recorded; NULL: not needed */
 
@@ -42,11 +47,15 @@ struct vgpu_session {
     uint32_t generation; /* in which it was opened */
     struct vgpu_channel *channel; /* NULL: the mailbox carries everything */
     struct vgpu_record record;
-    char unrecorded_why[256]; /* empty when recorded */
+    char unrecorded_why[256];     /* empty when recorded */
+    struct vgpu_channel *channel; /* NULL: everything goes by the mailbox */
+    char transport_text[320];     /* which of them, and why */
 
     pthread_mutex_t lock; /* guards what follows */
     uint32_t timeout_ms;  /* 0: the handle's */
     bool dead;            /* GENERATION moved */
+    int lost; /* what every call says since the channel is gone; 0: it is not known to be */
+    struct vgpu_kept *kept; /* requests on the channel that may be asked for again, carry.c */
     uint32_t next_stage;
     uint32_t sync_request_id;   /* of a SYNCHRONIZE whose answer is still to come; 0: none */
     bool sync_stale;            /* something was queued after that one was asked */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "guest/carry.h"
 #include "guest/deadline.h"
 #include "guest/guest.h"
 #include "vgpu/curesult.h"
@@ -256,27 +257,15 @@ static void sleep_ns(uint32_t ns)
     nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
 }
 
-int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call,
-                      uint32_t timeout_ms, struct vgpu_response *response,
-                      struct vgpu_answer *answer, uint32_t *asked_id)
+/* By the mailbox. Asks again while the host says "not yet". */
+static int call_by_mailbox(struct vgpu_session *session, const struct vgpu_call *call,
+                           const uint8_t *bytes, uint32_t length, uint32_t request_id,
+                           uint32_t timeout_ms, struct vgpu_response *response,
+                           struct vgpu_answer *answer)
 {
     struct vgpu *gpu = session->gpu;
-    if (asked_id)
-        *asked_id = 0;
-    uint8_t bytes[VGPU_MAILBOX_BYTES];
-    uint32_t length = build_request(bytes, session->number, call);
-    if (length == 0)
-        return vgpu_fail(-EINVAL, "%s: the request does not fit into %u bytes", call->what,
-                         VGPU_MAILBOX_BYTES);
-    if (is_stale(session, false))
-        return fail_stale(call->what);
-    if (timeout_ms == 0)
-        timeout_ms = vgpu_session_timeout_ms(session);
     uint64_t deadline_ns = vgpu_deadline_ns(timeout_ms);
-    uint32_t request_id = call->request_id ? call->request_id : vgpu_next_request_id(gpu);
     uint32_t pause_ns = RETRY_FIRST_NS;
-    if (asked_id)
-        *asked_id = request_id;
     for (;;) {
         uint32_t remaining_ms = vgpu_remaining_ms(deadline_ns);
         uint64_t asked_ns = vgpu_now_ns();
@@ -321,6 +310,62 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
             pause_ns = pause_ns < 5000000u ? pause_ns * 2 : pause_ns;
         }
     }
+}
+
+/* By the channel, where an answer is never "not yet". */
+static int call_by_channel(struct vgpu_session *session, const struct vgpu_call *call,
+                           const uint8_t *bytes, uint32_t length, uint32_t kept_as,
+                           uint32_t timeout_ms, struct vgpu_response *response,
+                           struct vgpu_answer *answer)
+{
+    uint32_t status = 0;
+    int err = vgpu_carry_request(session, bytes, length, kept_as, vgpu_deadline_ns(timeout_ms),
+                                 response, &status);
+    if (err == -ESTALE)
+        return vgpu_carry_lost(session, call->what);
+    if (err == -ETIMEDOUT)
+        return vgpu_fail(-ETIMEDOUT, "%s: the GPU was not done within %" PRIu32 " ms", call->what,
+                         timeout_ms);
+    if (err < 0)
+        return err;
+    err = vgpu_response_parse(response->bytes, response->length, answer);
+    if (err < 0 && response->error_code == 0)
+        return err;
+    if (response->error_code != 0)
+        return vgpu_fail_error_code(call->what, response->error_code, err < 0 ? NULL : answer);
+    if (response->length == 0)
+        answer->status = status;
+    return answer->status == CUDA_SUCCESS ? 0 : vgpu_fail_status(call->what, answer);
+}
+
+int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call,
+                      uint32_t timeout_ms, struct vgpu_response *response,
+                      struct vgpu_answer *answer, uint32_t *asked_id)
+{
+    if (asked_id)
+        *asked_id = 0;
+    uint8_t bytes[VGPU_MAILBOX_BYTES];
+    uint32_t length = build_request(bytes, session->number, call);
+    if (length == 0)
+        return vgpu_fail(-EINVAL, "%s: the request does not fit into %u bytes", call->what,
+                         VGPU_MAILBOX_BYTES);
+    if (is_stale(session, false))
+        return fail_stale(call->what);
+    if (timeout_ms == 0)
+        timeout_ms = vgpu_session_timeout_ms(session);
+    if (session->channel) {
+        /* A number is only for those who may come back for the answer. */
+        uint32_t kept_as = !asked_id          ? 0
+                           : call->request_id ? call->request_id
+                                              : vgpu_next_request_id(session->gpu);
+        if (asked_id)
+            *asked_id = kept_as;
+        return call_by_channel(session, call, bytes, length, kept_as, timeout_ms, response, answer);
+    }
+    uint32_t request_id = call->request_id ? call->request_id : vgpu_next_request_id(session->gpu);
+    if (asked_id)
+        *asked_id = request_id;
+    return call_by_mailbox(session, call, bytes, length, request_id, timeout_ms, response, answer);
 }
 
 int vgpu_mailbox_call(struct vgpu *gpu, uint64_t session, const struct vgpu_call *call,

@@ -45,7 +45,6 @@ struct vgpu_session {
     struct vgpu_session *next;
     uint64_t number;
     uint32_t generation; /* in which it was opened */
-    struct vgpu_channel *channel; /* NULL: the mailbox carries everything */
     struct vgpu_record record;
     char unrecorded_why[256];     /* empty when recorded */
     struct vgpu_channel *channel; /* NULL: everything goes by the mailbox */

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 
+#include "guest/carry.h"
 #include "guest/channel.h"
 #include "guest/cuda/internal.h"
 #include "guest/guest.h"
@@ -80,6 +81,12 @@ static bool is_sticky(CUresult result)
 
 CUresult vgpu_cuda_result_of(int err)
 {
+    if (err == -ESTALE && vgpu_cuda.channel) {
+        /* A channel that is over says that the session is, and not what it died of. */
+        err = vgpu_carry_lost(vgpu_cuda.session, "the session's channel");
+        if (err > 0)
+            remember_sticky((CUresult)err);
+    }
     if (err >= 0) {
         if (is_sticky((CUresult)err))
             remember_sticky((CUresult)err);

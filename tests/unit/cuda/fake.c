@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "guest/carry.h"
 #include "guest/guest.h"
 
 #define REQUESTS_MAX 200000u
@@ -29,7 +30,7 @@ static struct {
         uint8_t bytes[1024];
     } answer;
     unsigned busy;
-    int init_error;
+    int init_error, lost;
     uint8_t *memory;
     uint64_t next;
     uint32_t last_stage, stage_bytes, dropped;
@@ -86,6 +87,12 @@ int vgpu_fail_error_code(const char *what, uint32_t error_code, const struct vgp
     (void)answer;
     return vgpu_fail(error_code == VGPU_ERR_UNSUPPORTED ? -EOPNOTSUPP : -EPROTO, "%s: error %u",
                      what, error_code);
+}
+
+int vgpu_carry_lost(struct vgpu_session *session, const char *what)
+{
+    (void)session;
+    return fake.lost ? fake.lost : vgpu_fail(-ESTALE, "%s: lost", what);
 }
 
 int vgpu_fail_status(const char *what, const struct vgpu_answer *answer)
@@ -362,6 +369,11 @@ void fake_set_window(uint8_t *(*find)(uint64_t offset, uint64_t bytes, bool writ
     fake.window = find;
 }
 
+void fake_set_lost(int status)
+{
+    fake.lost = status;
+}
+
 void fake_set_channel(struct vgpu_channel *channel)
 {
     fake.session.channel = channel;
@@ -397,6 +409,7 @@ int fake_setup(void **state)
     fake.answer.opcode = 0;
     fake.busy = 0;
     fake.init_error = 0;
+    fake.lost = 0;
     fake.next = 512;
     fake.dropped = 0;
     fake.printed[0] = 0;

@@ -69,6 +69,8 @@ void fake_set_window(uint8_t *(*find)(uint64_t offset, uint64_t bytes, bool writ
 struct vgpu_channel;
 void fake_set_channel(struct vgpu_channel *channel);
 struct vgpu *fake_gpu(void);
+/* What the host says a lost session died of. */
+void fake_set_lost(int status);
 /* Where arrays have this byte: all of them in the same memory. */
 #define FAKE_ARRAY_PITCH 8192u
 #define FAKE_ARRAY_ROWS  64u

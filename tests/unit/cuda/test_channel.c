@@ -787,6 +787,18 @@ static void test_death(void **state)
     free(host);
 }
 
+/* C5: a session whose worker died says what of, in every call from then on. */
+static void test_cause_of_death(void **state)
+{
+    (void)state;
+    CUdeviceptr device;
+    assert_ok(cuMemAlloc_v2(&device, 4096));
+    fake_set_lost(CUDA_ERROR_LAUNCH_FAILED);
+    fake_channel_kill();
+    assert_result(cuCtxSynchronize(), CUDA_ERROR_LAUNCH_FAILED);
+    assert_result(cuMemcpyHtoD_v2(device, &device, 8), CUDA_ERROR_LAUNCH_FAILED);
+}
+
 int main(void)
 {
 #define CHANNEL_TEST(f)                                                                            \
@@ -802,7 +814,7 @@ int main(void)
         CHANNEL_TEST(test_small),           CHANNEL_TEST(test_beyond),
         CHANNEL_TEST(test_contexts),        CHANNEL_TEST(test_held),
         CHANNEL_TEST(test_captured),        CHANNEL_TEST(test_threads),
-        CHANNEL_TEST(test_death),
+        CHANNEL_TEST(test_cause_of_death),  CHANNEL_TEST(test_death),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -102,7 +102,10 @@ void rig_answer(struct rig *rig, const struct vgpu_ring_record *record, uint32_t
         lie(rig, record);
     complete(rig, &answer, record->answer_unit, record->answer_units);
     if (rig->lies && vgpu_ring_server_has_room(&rig->server, 2)) {
-        /* The same once more: the token is nobody's any more. */
+        /* Once more: the token is nobody's any more. In the entry, since the first answer's bytes
+         * may still be being read. */
+        if (answer.length > VGPU_RING_INLINE_BYTES)
+            answer.length = VGPU_RING_INLINE_BYTES;
         complete(rig, &answer, record->answer_unit, record->answer_units);
     }
 }

@@ -485,8 +485,12 @@ static void serve_nothing(struct rig *rig, const struct vgpu_ring_record *record
 static void test_scribble(void **state)
 {
     (void)state;
-#ifndef __SANITIZE_THREAD__ /* the bytes of completions race by design */
-    for (int i = 0; i < 5; i++) {
+#ifdef __SANITIZE_THREAD__
+    const int rounds = 0; /* the bytes of completions race by design */
+#else
+    const int rounds = 5;
+#endif
+    for (int i = 0; i < rounds; i++) {
         struct rig *rig = rig_start(rig_echo, i % 2);
         struct worker workers[4];
         pthread_t thread;
@@ -506,7 +510,6 @@ static void test_scribble(void **state)
         atomic_store(&rig->wrong, 0); /* the server saw its own words rewritten, too */
         rig_stop(rig);
     }
-#endif
 }
 
 /* ---- The end ---- */

@@ -71,7 +71,8 @@ void vgpu_tenant_window_open(struct vgpu_tenant *t, struct vgpu_link *link,
                            &bytes, &channels);
     if (!local || m->settings->local_window)
         t->window = open_window(m, local, bytes, channels, why);
-    if (!t->window && vgpu_log_limit_take(&vgpu_ledger_account(&m->ledger, t->account, now)->links,
+    /* Not the bucket of its coming and going: that line comes right after. */
+    if (!t->window && vgpu_log_limit_take(&vgpu_ledger_account(&m->ledger, t->account, now)->guests,
                                           now, &suppressed))
         vgpu_log(VGPU_LOG_WARN, "no-window", "vm=%u reason=\"%s\" suppressed=%u", t->vm_id, why,
                  suppressed);

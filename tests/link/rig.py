@@ -39,7 +39,8 @@ def words(line):
 
 
 class Mediator:
-    def __init__(self, config='', arguments=(), real=False, ready=True, env=None, before=None, gpus='', wait=True):
+    def __init__(self, config='', arguments=(), real=False, ready=True, env=None, before=None, gpus='', wait=True,
+                 preexec=None):
         self.folder = tempfile.mkdtemp(prefix='link-')
         self.sockets = os.path.join(self.folder, 'sockets')
         os.mkdir(self.sockets)
@@ -68,7 +69,7 @@ class Mediator:
             [MEDIATOR, '--watch', self.sockets, '--config', self.config, '--listen', self.listen, '--worker',
              self.worker, '--log-level', 'debug', '--ready-fd', str(w)] + list(arguments),
             pass_fds=[w, stray], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-            env=dict(os.environ, **(env or {})))
+            env=dict(os.environ, **(env or {})), preexec_fn=preexec)
         os.close(w)
         os.close(stray)
         try:

@@ -70,7 +70,14 @@ bool vgpu_ring_client_write(struct vgpu_ring_client *c, struct vgpu_ring_record 
 bool vgpu_ring_client_publish(struct vgpu_ring_client *c)
 {
     vgpu_shared_publish64(&own_page(c)->submit_tail, c->tail);
-    return vgpu_shared_look32(&their_page(c)->doorbell_wanted) != 0;
+    if (!vgpu_shared_look32(&their_page(c)->doorbell_wanted))
+        return false;
+    /* A worker shows what it has consumed before it sleeps (G10): one that has not consumed yet
+     * what was rung for is waking up, and will see this, too. */
+    if (vgpu_shared_acquire64(&their_page(c)->submit_head) < c->rung)
+        return false;
+    c->rung = c->tail;
+    return true;
 }
 
 static const struct vgpu_ring_completion *next_entry(const struct vgpu_ring_client *c)

@@ -22,6 +22,7 @@ struct vgpu_ring_client {
     uint64_t tail;     /* units written; more than was published while a batch is open */
     uint64_t head;     /* submit_head as last seen */
     uint64_t consumed; /* completions */
+    uint64_t rung;     /* units written when the doorbell was wanted last */
     bool broken;       /* submit_head made no sense: nothing can be written any more */
 };
 
@@ -47,7 +48,8 @@ uint32_t vgpu_ring_units(uint32_t body_bytes);
 bool vgpu_ring_client_write(struct vgpu_ring_client *c, struct vgpu_ring_record *header,
                             const struct vgpu_ring_part *parts, unsigned count);
 
-/* Shows the worker everything written. True: it sleeps, ring the doorbell (G10). */
+/* Shows the worker everything written. True: it sleeps, ring the doorbell (G10). Once for each
+ * time that it sleeps: a ring costs an exit in a VM, and waking up takes as long as ten posts. */
 bool vgpu_ring_client_publish(struct vgpu_ring_client *c);
 
 /*

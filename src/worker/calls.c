@@ -271,10 +271,9 @@ void *vgpu_calls_window(struct vgpu_calls *calls, struct vgpu_call_frame *frame,
 
 /* ---- Running ---- */
 
+/* Each time: typed requests, fences and the end of other contexts move the driver's own. */
 static CUresult use(struct vgpu_calls *calls, struct vgpu_calls_entry *context)
 {
-    if (calls->current == context)
-        return CUDA_SUCCESS;
     CUresult status = calls->ops->context_use(calls->driver, context->object);
     calls->current = status == CUDA_SUCCESS ? context : NULL;
     return status;

@@ -281,6 +281,8 @@ static void test_order_channels(void **state)
     assert_null(check(&order, VGPU_LINK_WINDOW, 0));
     assert_non_null(check(&order, VGPU_LINK_CHANNEL_ENABLE, 0)); /* not before the window */
     assert_non_null(check(&order, VGPU_LINK_CHANNEL_RESET, 0));
+    assert_non_null(check(&order, VGPU_LINK_REQUEST, 1)); /* L16 */
+    assert_non_null(check(&order, VGPU_LINK_RESET, 0));
     order.window = true;
     for (unsigned i = 0; i < 3; i++)
         assert_null(check(&order, types[i], 0));

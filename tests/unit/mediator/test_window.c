@@ -25,9 +25,9 @@ static void test_shape(void **state)
 {
     (void)state;
     assert_null(vgpu_window_shape(MIB, 1, VGPU_CHANNEL_BYTES));
-    assert_null(vgpu_window_shape(MIB, 2, VGPU_CHANNEL_BYTES));
     assert_null(vgpu_window_shape(VGPU_WINDOW_BYTES_MAX, 64, VGPU_CHANNEL_BYTES));
-    assert_non_null(vgpu_window_shape(MIB, 3, VGPU_CHANNEL_BYTES));
+    assert_non_null(vgpu_window_shape(MIB, 2, VGPU_CHANNEL_BYTES)); /* L15: more than channels */
+    assert_null(vgpu_window_shape(2 * MIB, 3, VGPU_CHANNEL_BYTES));
     assert_non_null(vgpu_window_shape(0, 0, VGPU_CHANNEL_BYTES));
     assert_non_null(vgpu_window_shape(MIB / 2, 1, VGPU_CHANNEL_BYTES));
     assert_non_null(vgpu_window_shape(MIB + 1, 1, VGPU_CHANNEL_BYTES));

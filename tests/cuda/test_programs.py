@@ -60,6 +60,14 @@ class Programs(unittest.TestCase):
                                VGPU_LIBCUDA=os.path.join(LIBRARY, "libcuda.so.1"), VGPU_SOURCE=SOURCE)
         self.assertRegex(out, r"\b[1-9]\d* runs, 0 wrong")
 
+    def test_what_a_channel_needs_of_a_backend(self):
+        """G13: copies by the window, fences and pinned memory; on the software backend, and on `cuda` with our library."""
+        for backend in ("software", "cuda"):
+            with self.subTest(backend=backend):
+                out = self.run_program(built("tests", "bench", "window_check"), backend,
+                                       VGPU_LIBCUDA=os.path.join(LIBRARY, "libcuda.so.1"))
+                self.assertRegex(out, r"\b[1-9]\d* checks, 0 wrong")
+
     def test_the_first_program(self):
         """docs/first-cuda-program.md: kernel by clang, program by cc."""
         clang = shutil.which("clang")

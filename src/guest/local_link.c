@@ -48,7 +48,7 @@ static int take_fds(struct vgpu_local_link *link, struct msghdr *message)
         for (unsigned i = 0; i < count; i++) {
             int fd;
             memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
-            if (link->fd_count < sizeof(link->fds) / sizeof(link->fds[0])) {
+            if (link->wants_fds && link->fd_count < sizeof(link->fds) / sizeof(link->fds[0])) {
                 link->fds[link->fd_count++] = fd;
             } else {
                 close(fd);
@@ -57,7 +57,7 @@ static int take_fds(struct vgpu_local_link *link, struct msghdr *message)
         }
     }
     if (err < 0 || (message->msg_flags & MSG_CTRUNC))
-        return vgpu_fail(-EBADMSG, "the mediator sent more descriptors than belong to a message");
+        return vgpu_fail(-EBADMSG, "the mediator sent descriptors where none belong");
     return 0;
 }
 

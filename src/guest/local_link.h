@@ -21,6 +21,7 @@ struct vgpu_local_link {
     /* What has come in and is not a whole message yet. */
     size_t length;
     uint8_t input[sizeof(struct vgpu_link_header) + VGPU_LINK_MAX_PAYLOAD];
+    bool wants_fds; /* descriptors may come now; else they end the link at once */
     unsigned fd_count;
     int fds[2 * VGPU_LINK_MAX_FDS];
 };

@@ -180,12 +180,22 @@ static int take_message(struct vgpu_local *local, const struct vgpu_local_messag
                             header->type);
 }
 
+/* A window is sent once, after WELCOME, and may come in with it. */
+static bool wants_fds(const struct vgpu_local *local)
+{
+    if (local->hello.window_bytes == 0)
+        return false;
+    return !local->attached || ((local->shown.features & VGPU_LINK_FEATURE_CHANNELS) &&
+                                !(local->window && vgpu_local_window_complete(local->window)));
+}
+
 /* Takes what is there, without waiting. Any error means that the link is to be lost. */
 static int receive(struct vgpu_local *local)
 {
     struct vgpu_local_link *link = local->link;
     struct vgpu_local_message message;
     for (;;) {
+        link->wants_fds = wants_fds(local);
         int n = vgpu_local_link_fill(link);
         if (n <= 0)
             return n;

@@ -87,7 +87,7 @@ bool bench_cuda_rows(const struct bench_settings *settings, const char *address,
     struct bench_cuda_result *ours = bench_cuda_result_new(), *native = bench_cuda_result_new();
     struct bench_cuda_settings cuda = {.device = address,
                                        .pageable_bytes = settings->copy_bytes,
-                                       .pinned_bytes = settings->copy_bytes,
+                                       .pinned_bytes = settings->pinned_bytes,
                                        .seconds = settings->seconds,
                                        .count = (uint32_t)settings->count};
     if (settings->library)

@@ -24,8 +24,8 @@ struct copy {
     uint8_t *source, *staging, *destination;
     uint64_t bytes;
     uint32_t piece;
-    _Alignas(128) uint64_t staged;
-    _Alignas(128) uint64_t landed; /* bytes */
+    /* Bytes; on lines of their own. */
+    uint64_t reserved0[16], staged, reserved1[16], landed, reserved2[16];
 };
 
 static uint64_t next_piece(const struct copy *c, uint64_t at)

@@ -3,9 +3,11 @@
 the backend for NVIDIA GPUs with our library in the place of NVIDIA's."""
 
 import difflib
+import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -67,6 +69,28 @@ class Programs(unittest.TestCase):
                 out = self.run_program(built("tests", "bench", "window_check"), backend,
                                        VGPU_LIBCUDA=os.path.join(LIBRARY, "libcuda.so.1"))
                 self.assertRegex(out, r"\b[1-9]\d* checks, 0 wrong")
+
+    def test_the_check_for_machines_with_a_gpu(self):
+        """tests/cuda/gpu_check itself: every row of its table is measured, and what is wrong is said."""
+        command = [sys.executable, os.path.join(HERE, "gpu_check"), "--dry-run", "--rounds", "1", "--json"]
+        with tempfile.TemporaryDirectory() as folder:
+            figures = os.path.join(folder, "figures")
+            out = self.run_program(*command, figures, built())
+            self.assertIn("wrong: nothing", out)
+            self.assertNotIn("NOT MEASURED", out)
+            with open(figures, encoding="utf-8") as f:
+                self.assertGreater(json.load(f)["rounds"]["ours"][0]["launches_per_second"], 0)
+            # A program that is not right, and one that is not there.
+            with open(os.path.join(folder, "conformance"), "w", encoding="utf-8") as f:
+                f.write("#!/bin/sh\nprintf 'something else\\n'\n")
+            os.chmod(f.name, 0o755)
+            os.symlink("/bin/false", os.path.join(folder, "driver_bench"))
+            result = subprocess.run(command + [figures, built(), folder], stdin=subprocess.DEVNULL,
+                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE_S)
+            self.assertEqual(result.returncode, 1, result.stdout)
+            self.assertRegex(result.stdout, "FAILED conformance, native: 1 answers differ")
+            self.assertRegex(result.stdout, "FAILED driver_bench, ours: status 1")
+            self.assertIn("NOT MEASURED", result.stdout)
 
     def test_the_first_program(self):
         """docs/first-cuda-program.md: kernel by clang, program by cc."""

@@ -89,7 +89,7 @@ static bool wait_ready(int fd)
     return poll(&ready, 1, START_TIMEOUT_MS) == 1 && read(fd, said, sizeof(said)) > 0;
 }
 
-bool bench_mediator_start(struct bench_mediator *mediator)
+bool bench_mediator_start(struct bench_mediator *mediator, const char *config)
 {
     char program[600], worker[600], ready_text[16];
     int ready[2];
@@ -124,9 +124,14 @@ bool bench_mediator_start(struct bench_mediator *mediator)
         const char *arguments[16] = {
             program,      "--watch",  mediator->directory, "--listen", mediator->socket_path,
             "--ready-fd", ready_text, "--log-level",       "warn"};
+        unsigned count = 9;
         if (has_worker) {
-            arguments[9] = "--worker";
-            arguments[10] = worker;
+            arguments[count++] = "--worker";
+            arguments[count++] = worker;
+        }
+        if (config) {
+            arguments[count++] = "--config";
+            arguments[count++] = config;
         }
         execv(program, (char *const *)(uintptr_t)arguments);
         fprintf(stderr, "vgpu-bench: %s cannot be started: %s\n", program, strerror(errno));

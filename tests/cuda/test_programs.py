@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 from local_mediator import PATIENCE_S, Mediator, built
@@ -20,10 +21,15 @@ LIBRARY = built("src", "guest", "cuda")
 
 
 class Programs(unittest.TestCase):
+    """By the mailbox."""
+    transport = "mailbox"
+    copies = "2"
+
     def setUp(self):
         self.mediator = Mediator()
         self.addCleanup(self.mediator.close)
-        self.env = dict(os.environ, LD_LIBRARY_PATH=LIBRARY, VGPU_DEVICE="local:" + self.mediator.socket)
+        self.env = dict(os.environ, LD_LIBRARY_PATH=LIBRARY, VGPU_DEVICE="local:" + self.mediator.socket,
+                        VGPU_TRANSPORT=self.transport)
 
     def run_program(self, *command, **env):
         result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -31,6 +37,13 @@ class Programs(unittest.TestCase):
         self.assertEqual(result.returncode, 0,
                          "%s\n%s\n%s\nmediator:\n%s" % (command, result.stdout, result.stderr, self.mediator.text()))
         return result.stdout
+
+    def nobody_is_left(self):
+        """Who ends with copies in flight keeps no worker."""
+        end = time.monotonic() + PATIENCE_S
+        while self.mediator.workers():
+            self.assertLess(time.monotonic(), end, "workers left: %s" % self.mediator.workers())
+            time.sleep(0.02)
 
     def compare(self, ours):
         with open(os.path.join(HERE, "expected.txt"), encoding="utf-8") as f:
@@ -41,6 +54,12 @@ class Programs(unittest.TestCase):
     def test_every_answer_is_nvidias(self):
         """The transcript of NVIDIA's driver, word for word."""
         self.compare(self.run_program(built("tests", "cuda", "cuda_conformance"), KERNELS))
+
+    def test_copies(self):
+        """C10, C11: copies of every kind of memory, as plain memory says."""
+        out = self.run_program(built("tests", "cuda", "cuda_copies"), KERNELS, self.copies)
+        self.assertEqual(out.splitlines()[-1], "the end")
+        self.nobody_is_left()
 
     def test_compiled_with_nvidias_header(self):
         """A program that was compiled against NVIDIA's cuda.h runs unchanged."""
@@ -104,6 +123,12 @@ class Programs(unittest.TestCase):
                             os.path.join(SOURCE, "docs", "first-cuda-program", "saxpy.cu"), "-o", ptx],
                            check=True, timeout=PATIENCE_S)
             self.assertIn("1048576 of 1048576 right", self.run_program(built("tests", "cuda", "cuda_saxpy"), ptx))
+
+
+class ProgramsOnAChannel(Programs):
+    """The same by a channel of the window."""
+    transport = "channel"
+    copies = "8"
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ class Violations(Case):
             (link.pack(link.HELLO, hello, length=0xffffffff), 'too long'),
             (link.pack(link.HELLO, link.pack_hello(reserved=(0, 0, 0, 1))), 'reserved'),
             (link.pack(0, hello), 'unknown'),
-            (link.pack(9, hello), 'unknown'),
+            (link.pack(9, hello), 'too long'),
+            (link.pack(13, hello), 'unknown'),
             (link.pack(link.WELCOME, b'\0' * 24), 'only a mediator'),
         ]
         for data, reason in twins:

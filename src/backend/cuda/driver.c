@@ -385,6 +385,7 @@ const struct vgpu_driver_ops vgpu_cuda_driver_ops = {
     .stream_create = cuda_call_stream_create,
     .stream_destroy = cuda_call_stream_destroy,
     .stream_synchronize = cuda_call_stream_synchronize,
+    .stream_fence = cuda_call_stream_synchronize,
     .stream_query = cuda_call_stream_query,
     .stream_wait_event = cuda_call_stream_wait_event,
     .event_create = cuda_call_event_create,

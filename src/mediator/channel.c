@@ -38,7 +38,7 @@ static int settle(struct vgpu_channel *c)
 
 static bool next_serial(struct vgpu_channel *c, uint32_t serial)
 {
-    if ((int32_t)(serial - c->serial) <= 0) /* it may wrap in a long life */
+    if (serial != c->serial + 1) /* L18; it may wrap in a long life */
         return false;
     c->serial = serial;
     return true;

@@ -52,7 +52,7 @@ bool vgpu_channel_bind(struct vgpu_channel *c, uint64_t session);
 /* Nobody waits for the answer to that any more: as if it had not been, unless it was used. */
 void vgpu_channel_unbind(struct vgpu_channel *c, uint64_t session);
 
-/* CHANNEL_ENABLE and CHANNEL_RESET. Deeds, or -EPROTO: the serial is not greater than before. */
+/* CHANNEL_ENABLE and CHANNEL_RESET. Deeds, or -EPROTO: the serial is not the next one. */
 int vgpu_channel_enable(struct vgpu_channel *c, uint32_t serial);
 int vgpu_channel_reset(struct vgpu_channel *c, uint32_t serial);
 /* The guest is new (RESET): it sees a free channel at once. All sessions have ended before. */

@@ -172,6 +172,8 @@ const char *vgpu_frame_order_check(struct vgpu_frame_order *order, const struct 
         return "a message before HELLO";
     if (!order->welcomed)
         return "a message before WELCOME";
+    if (order->brings && !order->window && frame->type != VGPU_LINK_WINDOW)
+        return "a message before the window is complete"; /* L16 */
     switch (frame->type) {
     case VGPU_LINK_REQUEST:
         if (frame->seq <= order->last_seq)

@@ -266,7 +266,7 @@ static const char *take_event(struct vgpu_tenant *t, uint32_t n, uint32_t serial
         return "a channel that the window does not have";
     int deeds = event(&t->window->channels[n].channel, serial);
     if (deeds < 0)
-        return "serial of a channel is not greater than every one before";
+        return "serial of a channel is not the next one";
     act(t, n, deeds);
     return NULL;
 }

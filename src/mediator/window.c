@@ -41,8 +41,8 @@ const char *vgpu_window_shape(uint64_t bytes, uint32_t channels, uint32_t channe
         return "channel_bytes is not 0x80000";
     if (!channels || channels > VGPU_CHANNELS_MAX)
         return "channel_count is not from 1 to 64";
-    if ((uint64_t)channels * VGPU_CHANNEL_BYTES > bytes)
-        return "the window has no room for its channels";
+    if ((uint64_t)channels * VGPU_CHANNEL_BYTES >= bytes)
+        return "the window has no room for more than its channels";
     return NULL;
 }
 
@@ -55,10 +55,10 @@ void vgpu_window_choose(uint64_t wish_bytes, uint32_t wish_channels, uint64_t mo
     if (!wish_bytes || wish_bytes > most)
         wish_bytes = most;
     *bytes = VGPU_WINDOW_BYTES_MIN;
-    while (*bytes < wish_bytes || (*bytes < most && *bytes / VGPU_CHANNEL_BYTES < *channels))
+    while (*bytes < wish_bytes || (*bytes < most && *bytes / VGPU_CHANNEL_BYTES <= *channels))
         *bytes *= 2;
-    if (*channels > *bytes / VGPU_CHANNEL_BYTES)
-        *channels = (uint32_t)(*bytes / VGPU_CHANNEL_BYTES);
+    if (*channels >= *bytes / VGPU_CHANNEL_BYTES)
+        *channels = (uint32_t)(*bytes / VGPU_CHANNEL_BYTES) - 1;
 }
 
 uint32_t vgpu_window_descriptors(uint32_t channels)

@@ -118,8 +118,13 @@ class Mediator:
         return found
 
     def fds(self):
-        return sorted(os.readlink('/proc/%d/fd/%s' % (self.process.pid, n)).split(':')[0]
-                      for n in os.listdir('/proc/%d/fd' % self.process.pid))
+        folder, found = '/proc/%d/fd/' % self.process.pid, []
+        for n in os.listdir(folder):
+            try:
+                found.append(os.readlink(folder + n).split(':')[0])
+            except FileNotFoundError:  # closed meanwhile
+                pass
+        return sorted(found)
 
     def rss_kib(self):
         with open('/proc/%d/status' % self.process.pid) as f:

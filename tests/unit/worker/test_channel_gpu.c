@@ -49,6 +49,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
+    fake_gpu_block(false);
     fake_gpu_hold(false);
     return channel_teardown(state);
 }
@@ -298,6 +299,30 @@ static void launches_in_flight_are_waited_for_before_it_goes_back(void **state)
     assert_int_equal(fake_gpu_launched() - before, 400);
 }
 
+/* The gate is looked at before each record, not now and then. */
+static void after_the_grace_no_record_is_run(void **state)
+{
+    struct channel_rig *r = *state;
+    uint64_t before = fake_gpu_launched();
+    unsigned returns = r->returns;
+    fake_gpu_block(true);
+    for (unsigned i = 0; i < 10; i++)
+        launch(r);
+    wait_launched(before + 1);
+    rig_grants(r, false);
+    rig_recall_only(r, 0);
+    usleep(20000);
+    fake_gpu_block(false);
+    for (unsigned i = 0; r->returns == returns; i++) {
+        assert_true(i < 100000);
+        usleep(100);
+    }
+    assert_int_equal(fake_gpu_launched(), before + 1);
+    rig_grants(r, true);
+    guest_expect(guest_synchronize(r), 0);
+    assert_int_equal(fake_gpu_launched(), before + 10);
+}
+
 /* ---- Detaching ---- */
 
 static void g3_a_channel_is_let_go_of_when_the_gpu_is_done_with_it(void **state)
@@ -335,6 +360,7 @@ int main(void)
         ON(a_thousand_calls_wait),
         ON(a_lease_goes_back_when_what_was_begun_is_done),
         ON(launches_in_flight_are_waited_for_before_it_goes_back),
+        ON(after_the_grace_no_record_is_run),
         ON(g3_a_channel_is_let_go_of_when_the_gpu_is_done_with_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,7 +21,8 @@ struct bench_settings {
     const char *library, *native; /* libcuda.so.1 of ours, of NVIDIA's */
     const char *svg;              /* a picture goes there */
     uint64_t seconds, count, vm_id;
-    uint64_t copy_bytes; /* of large copies */
+    uint64_t copy_bytes;   /* of large copies */
+    uint64_t pinned_bytes; /* the same, at most what fits the arena of the window */
     bool has_vm_id, has_copy, json;
 };
 

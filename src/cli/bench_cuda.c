@@ -128,9 +128,11 @@ static struct bench_cuda_series *begin(struct job *job, enum bench_cuda_figure f
 static bool goes_on(const struct job *job, const struct bench_cuda_series *series)
 {
     uint32_t mine = series->count - job->first;
+    if (series->count >= BENCH_CUDA_SAMPLES) /* full: of this round there would be none */
+        return false;
     if (mine == 0)
         return true;
-    if (series->count >= BENCH_CUDA_SAMPLES ||
+    if (mine >= BENCH_CUDA_SAMPLES / BENCH_CUDA_ROUNDS ||
         (job->settings->count && mine >= job->settings->count))
         return false;
     return vgpu_now_ns() < job->end_ns;

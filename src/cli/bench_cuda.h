@@ -11,7 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BENCH_CUDA_SAMPLES 4096u
+#define BENCH_CUDA_ROUNDS  3u    /* of each library, in turns */
+#define BENCH_CUDA_SAMPLES 4096u /* of a figure, all rounds together */
 
 /* X(enumerator, key, title) */
 #define BENCH_CUDA_LIST(X)                                                                         \

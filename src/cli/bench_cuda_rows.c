@@ -7,7 +7,6 @@
 #include "cli/bench_cuda.h"
 
 #define MIB         ((uint64_t)1 << 20)
-#define ROUNDS      3u    /* of each library, in turns */
 #define VM_UPLOAD   500e6 /* bytes a second */
 #define STAGED_GOAL 0.9
 
@@ -88,7 +87,7 @@ bool bench_cuda_rows(const struct bench_settings *settings, const char *address,
     struct bench_cuda_result *ours = bench_cuda_result_new(), *native = bench_cuda_result_new();
     struct bench_cuda_settings cuda = {.device = address,
                                        .pageable_bytes = settings->copy_bytes,
-                                       .pinned_bytes = settings->copy_bytes,
+                                       .pinned_bytes = settings->pinned_bytes,
                                        .seconds = settings->seconds,
                                        .count = (uint32_t)settings->count};
     if (settings->library)
@@ -96,7 +95,7 @@ bool bench_cuda_rows(const struct bench_settings *settings, const char *address,
     else
         bench_cuda_find(library, sizeof(library));
     bool good = ours && native;
-    unsigned rounds = settings->native ? ROUNDS : 1;
+    unsigned rounds = settings->native ? BENCH_CUDA_ROUNDS : 1;
     /* In turns, so that whatever else the machine does falls on both alike. */
     for (unsigned round = 0; good && round < rounds && !bench_stopped(); round++) {
         cuda.library = library;

@@ -89,9 +89,20 @@ static bool wait_ready(int fd)
     return poll(&ready, 1, START_TIMEOUT_MS) == 1 && read(fd, said, sizeof(said)) > 0;
 }
 
+/* Local clients may have windows with room for large pinned copies. NULL: not written. */
+static const char *write_config(const struct bench_mediator *mediator, char *path, size_t capacity)
+{
+    snprintf(path, capacity, "%s/mediator.conf", mediator->directory);
+    FILE *out = fopen(path, "w");
+    if (!out)
+        return NULL;
+    fputs("[mediator]\nlocal_window = 1G\n", out);
+    return fclose(out) == 0 ? path : NULL;
+}
+
 bool bench_mediator_start(struct bench_mediator *mediator, const char *config)
 {
-    char program[600], worker[600], ready_text[16];
+    char program[600], worker[600], ready_text[16], config_path[96];
     int ready[2];
     *mediator = (struct bench_mediator){.pid = -1};
     if (!find_program("VGPU_MEDIATOR", "vgpu-mediator", "mediator", program, sizeof(program))) {
@@ -116,6 +127,8 @@ bool bench_mediator_start(struct bench_mediator *mediator, const char *config)
     }
     snprintf(mediator->socket_path, sizeof(mediator->socket_path), "%s/mediator.socket",
              mediator->directory);
+    if (!config)
+        config = write_config(mediator, config_path, sizeof(config_path));
     mediator->pid = fork();
     if (mediator->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGTERM);

@@ -17,6 +17,7 @@
 #include "cli/floors.h"
 #include "config.h"
 #include "guest/vgpu_mmio_client.h"
+#include "vgpu/ring.h"
 
 static const char usage[] =
     "usage: vgpu-bench channel [--transport pci|local] [options]\n"
@@ -131,7 +132,27 @@ static bool print(const struct bench_settings *settings, struct bench_report *re
     return !settings->svg || bench_report_svg(report, settings->svg);
 }
 
-static int run_channel(const struct bench_settings *settings, bool local)
+/* The large copies of pinned memory, which is arena memory or none: half of the arena, if need be.
+ */
+static uint64_t find_pinned_bytes(struct vgpu *gpu, uint64_t wanted)
+{
+    uint64_t window = 0, bytes = wanted;
+    uint32_t channels = 0, channel_bytes = 0;
+    /* A local client's comes a moment after the connection. */
+    for (int i = 0; i < 100 && window == 0; i++) {
+        if (i)
+            usleep(5000);
+        if (vgpu_window(gpu, &window, &channels, &channel_bytes) != 0)
+            break;
+    }
+    if (window == 0)
+        return wanted;
+    while (bytes > VGPU_ARENA_GRANULE && bytes > (window - (uint64_t)channels * channel_bytes) / 2)
+        bytes /= 2;
+    return bytes;
+}
+
+static int run_channel(struct bench_settings *settings, bool local)
 {
     static struct bench_report report;
     struct bench_mediator mediator;
@@ -149,6 +170,7 @@ static int run_channel(const struct bench_settings *settings, bool local)
     snprintf(report.title, sizeof(report.title), "channel, transport %s", local ? "local" : "pci");
     struct vgpu *gpu = open_device(address);
     bool good = gpu && bench_channel_measure(settings, gpu, local, &floors, &report);
+    settings->pinned_bytes = gpu ? find_pinned_bytes(gpu, settings->copy_bytes) : 0;
     vgpu_cleanup(gpu);
     good = good && !bench_stopped() &&
            bench_cuda_rows(settings, *address ? address : NULL, local,
@@ -159,7 +181,7 @@ static int run_channel(const struct bench_settings *settings, bool local)
     return good ? 0 : 1;
 }
 
-static int run_cuda(const struct bench_settings *settings, bool local)
+static int run_cuda(struct bench_settings *settings, bool local)
 {
     static struct bench_report report;
     struct bench_mediator mediator;
@@ -168,7 +190,10 @@ static int run_cuda(const struct bench_settings *settings, bool local)
         return 1;
     snprintf(report.title, sizeof(report.title), "CUDA driver calls, transport %s%s",
              local ? "local" : "pci", settings->native ? ", against NVIDIA's library" : "");
-    bool good = bench_cuda_rows(settings, *address ? address : NULL, local, 0, &report);
+    struct vgpu *gpu = open_device(address);
+    settings->pinned_bytes = gpu ? find_pinned_bytes(gpu, settings->copy_bytes) : 0;
+    vgpu_cleanup(gpu);
+    bool good = gpu && bench_cuda_rows(settings, *address ? address : NULL, local, 0, &report);
     bench_mediator_stop(&mediator);
     good = good && print(settings, &report, "cuda");
     bench_report_free(&report);
@@ -284,6 +309,8 @@ int main(int argc, char **argv)
     bool local = strcmp(settings.transport, "local") == 0, fast = mode >= MODE_CHANNEL;
     if (!settings.seconds)
         settings.seconds = fast ? 1 : 3;
+    if (local) /* room for pinned copies; who has said otherwise is heard */
+        setenv("VGPU_WINDOW", "1G", 0);
     bench_catch_signals();
     int status = mode == MODE_CHANNEL ? run_channel(&settings, local)
                  : mode == MODE_CUDA  ? run_cuda(&settings, local)

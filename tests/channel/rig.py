@@ -11,7 +11,8 @@ import unittest
 from local_mediator import PATIENCE_S, Mediator, built
 
 FAST = built("tests", "channel", "t-fast")
-WINDOW = built("tests", "channel", "t-window")
+ATTACK = built("tests", "channel", "t-attack")
+SCRUB = built("tests", "channel", "t-scrub")
 STAGES = ["idle", "posting", "sync", "copy", "arena"]
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -107,8 +108,6 @@ class ChannelCase(unittest.TestCase):
     def fast(self, stage, *arguments):
         return Program(self, FAST, stage, *arguments)
 
-    def window(self, mode, *arguments):
-        return Program(self, WINDOW, mode, *arguments)
 
     def wait_for(self, look, what):
         deadline = time.monotonic() + PATIENCE_S

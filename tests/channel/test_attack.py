@@ -5,7 +5,7 @@
 import random
 import unittest
 
-from rig import ChannelCase
+from rig import ATTACK, SCRUB, ChannelCase, Program
 
 SECONDS = 8
 
@@ -20,7 +20,7 @@ class Attack(ChannelCase):
         victims = [self.fast("count", "--wait", "--seconds", str(SECONDS)) for _ in range(2)]
         for victim in victims:
             victim.line("READY")
-        attacker = self.window(mode, "--seconds", str(SECONDS), "--seed", str(seed))
+        attacker = Program(self, ATTACK, mode, "--seconds", str(SECONDS), "--seed", str(seed))
         for victim in victims:
             victim.go()
         for victim in victims:
@@ -36,15 +36,15 @@ class Attack(ChannelCase):
 
     def test_own_channel(self):
         """A session beside it on the same window, and other tenants, stay right; its channel works again after each reset."""
-        self.attack("attack")
+        self.attack("channel")
 
     def test_whole_window(self):
         """All channels and the arena: other tenants stay right."""
-        self.attack("attack-all")
+        self.attack("window")
 
     def test_scrubbed(self):
         """G6: the next owner of channel and arena finds zeroes."""
-        found = self.window("scrub").result()
+        found = Program(self, SCRUB, "both").result()
         self.assertEqual(found["left"], "0")
         self.assertGreater(int(found["bytes"]), 1 << 20)
 

@@ -3,7 +3,7 @@
 """Kills the program, its worker and the mediator while a channel idles, posts, waits, copies and allocates (G4, G20).
 
 Each ends in a defined error, the next client works and counts exactly what it launched, and a bystander notices nothing.
-tests/vm/test_channel.py does the same to a VM, its device and its hypervisor.
+tests/vm/test_fast_path.py does the same to a VM, its device and its hypervisor.
 """
 
 import os

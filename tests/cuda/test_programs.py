@@ -107,6 +107,7 @@ class ProgramsOnAChannel(Programs):
     """The same by a channel of the window."""
     transport = "channel"
     copies = "8"
+    test_what_a_channel_needs_of_a_backend = None  # once is enough
 
 
 class Check(unittest.TestCase):

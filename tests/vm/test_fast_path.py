@@ -13,7 +13,7 @@ from vmlib import Mediator, VMTestCase, guest_program, main, wait_for
 from test_faults import log_of, runs, workers_of
 
 FAST = guest_program(os.path.join('tests', 'channel', 't-fast'))
-WINDOW = guest_program(os.path.join('tests', 'channel', 't-window'))
+SCRUB = guest_program(os.path.join('tests', 'channel', 't-scrub'))
 BENCH = guest_program(os.path.join('src', 'cli', 'vgpu-bench'))
 INFO = guest_program(os.path.join('src', 'cli', 'vgpu-info'))
 STAGES = ['idle', 'posting', 'sync', 'copy', 'arena']
@@ -36,7 +36,7 @@ class Channels(VMTestCase):
 
     def shell(self, mediator, **options):
         """A VM that does what it is told."""
-        vm = self.vm(['sh', '-c', SHELL], copy=[FAST, WINDOW, BENCH, INFO], mediator=mediator, timeout_s=PATIENT, mem_mib=1024,
+        vm = self.vm(['sh', '-c', SHELL], copy=[FAST, SCRUB, BENCH, INFO], mediator=mediator, timeout_s=PATIENT, mem_mib=1024,
                      env={'VGPU_TRANSPORT': 'channel'}, **options)
         vm.start()
         vm.wait_line(b'^SHELL')
@@ -57,7 +57,7 @@ class Channels(VMTestCase):
 
     def scrubbed(self, vm):
         """G6: the arena and the channel that a program gets now hold nothing of anybody's."""
-        found = words(self.ask(vm, '%s check' % WINDOW, b'^(RESULT|FAILED) .*').group(0))
+        found = words(self.ask(vm, '%s check' % SCRUB, b'^(RESULT|FAILED) .*').group(0))
         self.assertEqual((found.get('verdict'), found.get('left')), ('ok', '0'), self.said(vm))
 
     def said(self, vm):

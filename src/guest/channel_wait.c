@@ -147,21 +147,13 @@ static void free_units(struct vgpu_channel *channel, uint32_t first, uint32_t co
 }
 
 /* The answer's bytes, to where its ticket wants them. The length is the host's: it is cut to what
- * was asked for, first there, then here. */
+ * was asked for, first by the ring's end, then here. */
 static void hand_over(struct vgpu_channel *channel, const struct vgpu_channel_slot *slot,
                       const struct vgpu_ring_completion *entry, struct vgpu_ticket *ticket)
 {
-    const uint8_t *from = entry->bytes;
-    uint32_t length = entry->length;
-    if (length > VGPU_RING_INLINE_BYTES) {
-        uint32_t room = (uint32_t)slot->answer_units * VGPU_RING_UNIT;
-        if (room)
-            from = channel->drain.channel + VGPU_CHANNEL_ANSWERS +
-                   (size_t)slot->answer_unit * VGPU_RING_UNIT;
-        else
-            room = VGPU_RING_INLINE_BYTES;
-        length = length < room ? length : room;
-    }
+    uint32_t length;
+    const uint8_t *from = vgpu_ring_client_answer(&channel->drain, entry, slot->answer_unit,
+                                                  slot->answer_units, &length);
     ticket->length = length < ticket->capacity ? length : ticket->capacity;
     if (ticket->length)
         memcpy(ticket->bytes, from, ticket->length);

@@ -14,6 +14,7 @@
 #include "common/wire.h"
 #include "worker/channel_parts.h"
 #include "worker/decode.h"
+#include "worker/finish.h"
 
 #define POOL (VGPU_RING_COMPLETIONS + VGPU_CHANNEL_ASKED_MAX)
 
@@ -73,7 +74,9 @@ static void answer_request(struct vgpu_channel_server *c, const struct vgpu_ring
 static void on_answer(struct vgpu_sink *sink, void *tag, const struct vgpu_answer *a)
 {
     struct vgpu_channel_server *c = (struct vgpu_channel_server *)sink;
-    answer_request(c, tag, a);
+    if (!c->told)
+        answer_request(c, tag, a);
+    c->told = false;
     c->job = NULL;
     c->hold = VGPU_HOLD_NOTHING;
 }
@@ -105,8 +108,16 @@ static enum vgpu_channel_hold run_request(struct vgpu_channel_server *c,
     c->taken_ns = vgpu_clock_ns();
     c->job = vgpu_dispatch_submit_here(c->at.dispatcher, body, record->length, &c->sink,
                                        (void *)(uintptr_t)record, &a);
-    if (c->job)
+    if (c->job) {
+        /* P10, P19: it is queued, and that is its answer. On a backend whose launches take their
+         * time the guest must not wait for what it did not ask for. */
+        if (c->job->early) {
+            vgpu_answer_early(&a, c->job);
+            answer_request(c, record, &a);
+            c->told = true;
+        }
         return VGPU_HOLD_JOB;
+    }
     answer_request(c, record, &a);
     return VGPU_HOLD_NOTHING;
 }

@@ -89,7 +89,8 @@ static void handle(struct channel_rig *r, const struct vgpu_worker_header *h, co
         return;
     case VGPU_WORKER_RETURN_EXTENT:
         memcpy(&e, body, sizeof(e));
-        r->returned[r->returned_count++ % 4096] = (struct rig_extent){0, e.offset, e.bytes};
+        r->returned[r->returned_count % 4096] = (struct rig_extent){0, e.offset, e.bytes};
+        r->returned_count++;
         return;
     default:
         return;

@@ -189,7 +189,7 @@ static enum vgpu_channel_hold hold_call(struct vgpu_channel_server *c,
     if (!x->calls.driver->fences)
         return VGPU_HOLD_NOTHING;
     if (info->opcode == VGPU_CALL_LAUNCH) {
-        CUresult status = vgpu_inflight_admit(&x->inflight, &x->calls);
+        CUresult status = vgpu_inflight_admit(&x->inflight, &x->calls, false);
         if (status == CUDA_ERROR_NOT_READY)
             return VGPU_HOLD_GPU;
         vgpu_execute_note(x, status, true);
@@ -211,8 +211,6 @@ static void run_frame(struct vgpu_channel_server *c, const struct vgpu_ring_reco
     const struct vgpu_call_info *info = frame->info;
     bool earlier;
     CUresult status = vgpu_execute_call(x, context, frame, &earlier);
-    if (info->opcode == VGPU_CALL_LAUNCH && status == CUDA_SUCCESS && x->calls.driver->fences)
-        vgpu_inflight_count(&x->inflight, &x->calls);
     if (!record->token)
         return;
     if (info->posted) /* its failure is deferred */

@@ -188,11 +188,11 @@ static bool turn(struct vgpu_engine *e, enum vgpu_gate gate)
         did |= vgpu_channel_turn(&e->channel);
     }
     did |= vgpu_channel_poll(&e->channel, lease);
-    if (lease) {
-        if (atomic_load_explicit(&e->wants_lease, memory_order_relaxed))
-            atomic_store(&e->wants_lease, false);
-    } else if (vgpu_channel_wants_lease(&e->channel) && !atomic_exchange(&e->wants_lease, true)) {
-        notify(e);
+    bool wants = !lease && vgpu_channel_wants_lease(&e->channel);
+    if (wants != atomic_load_explicit(&e->wants_lease, memory_order_relaxed)) {
+        atomic_store(&e->wants_lease, wants);
+        if (wants)
+            notify(e);
     }
     bool idle = !did && !vgpu_channel_in_flight(&e->channel);
     if (idle && (gate == VGPU_GATE_STOPPING ||

@@ -176,6 +176,28 @@ static void g3_a_request_that_waits_is_forgotten(void **state)
     assert_int_equal(fake_calls(r->backend, FAKE_ALLOC), 2);
 }
 
+/* The same for one that has become a job, which the end of the lease catches now and then. */
+static void g3_a_job_that_waits_is_forgotten(void **state)
+{
+    struct channel_rig *r = *state;
+    struct request wrong = req_free(99);
+    wrong = req_wrap(CHANNEL_SESSION, &wrong);
+    struct vgpu_ring_part part = PART(wrong.bytes, wrong.length);
+    for (unsigned i = 0; i < 60; i++) {
+        guest_request(r, &wrong);
+        for (unsigned k = 0; k < 200; k++)
+            guest_write(r, VGPU_RING_REQUEST, true, nowhere, &part, 1);
+        rig_grants(r, false);
+        guest_publish(r);
+        (void)rig_recall(r, 0);
+        rig_detach(r);
+        rig_attach(r);
+        rig_grants(r, true);
+        guest_expect(guest_record(r, VGPU_RING_NOP, NULL, 0), 0); /* and nobody else's answer */
+    }
+    guest_expect_silence(r, 3);
+}
+
 static void g6_a_channel_is_cleared_before_it_is_active(void **state)
 {
     struct channel_rig *r = *state;
@@ -394,6 +416,7 @@ int main(void)
         ON(channel_setup_requests, w4_a_request_in_the_queue_survives_a_recall),
         ON(channel_setup, g3_detaching_works_while_the_guest_posts),
         ON(channel_setup_requests, g3_a_request_that_waits_is_forgotten),
+        ON(channel_setup_requests, g3_a_job_that_waits_is_forgotten),
         ON(channel_setup_bare, g6_a_channel_is_cleared_before_it_is_active),
         ON(channel_setup_bare, g19_a_window_that_cannot_be_used_is_fatal),
         ON(channel_setup_bare, w7_attach_without_descriptors),

@@ -54,6 +54,7 @@ struct holder {
     uint32_t tenant; /* NOBODY: free */
     uint64_t start_ns, charged_ns;
     bool recalled, killed;
+    bool aged;          /* it waited too long: its turn is not cut short */
     uint64_t recall_ns; /* end of the grace; only ever moves to an earlier time */
 };
 
@@ -104,17 +105,23 @@ static __int128 quantum_v(const struct vgpu_sched *s, const struct tenant *t)
     return ((__int128)s->config.quantum_ns << V_SHIFT) / (__int128)t->weight;
 }
 
-/* What it was ahead of its share when it left still counts, what it was behind does not: nobody
- * saves up a turn by staying away. */
+/*
+ * What it was ahead of its share when it left still counts; of what it was behind, one quantum at
+ * most, measured against the average with itself in it. So a worker that returns a lease and wants
+ * the next one in two messages loses nothing, and nobody saves up turns by staying away.
+ */
 static void join(struct vgpu_sched *s, struct tenant *t)
 {
     struct class *c = class_of(s, t);
-    __int128 v = class_v(c) - quantum_v(s, t);
     if (t->active)
         return;
+    __int128 behind = quantum_v(s, t);
+    if (c->weight)
+        behind += behind * (__int128)t->weight / (__int128)c->weight;
+    __int128 least = class_v(c) - behind;
+    if (t->v < least)
+        t->v = least;
     t->active = true;
-    if (t->v < v)
-        t->v = v;
     c->sum += t->v * (__int128)t->weight;
     c->weight += t->weight;
 }
@@ -166,8 +173,8 @@ static void settle(struct vgpu_sched *s, struct gpu *g, uint64_t now_ns)
         if (h->tenant == NOBODY || now_ns <= h->charged_ns)
             continue;
         struct tenant *t = &s->tenants[h->tenant];
-        refill(t, now_ns);
         charge(s, t, now_ns - h->charged_ns);
+        refill(t, now_ns); /* after: what it earned meanwhile is not cut off at the burst */
         h->charged_ns = now_ns;
     }
 }
@@ -565,7 +572,7 @@ static uint64_t grace_end(const struct vgpu_sched *s, const struct holder *h, ui
                           bool urgent, uint64_t now_ns)
 {
     const struct tenant *w = &s->tenants[waiter], *t = &s->tenants[h->tenant];
-    if (urgent && w->is.priority > t->is.priority)
+    if (urgent && w->is.priority > t->is.priority && !h->aged)
         return now_ns;
     uint64_t end = add_time(h->start_ns, s->config.quantum_ns);
     if (s->config.mode == VGPU_SCHED_STRICT && w->is.priority < t->is.priority)
@@ -640,9 +647,10 @@ static bool decide_free(struct vgpu_sched *s, struct gpu *g, uint64_t now_ns,
     uint32_t number = best_waiting(s, g, now_ns, &urgent);
     if (number == NOBODY)
         return false;
+    bool aged = has_aged(s, &s->tenants[number], now_ns);
     dequeue(s, number);
     struct holder *h = holder_of(g, NOBODY);
-    *h = (struct holder){.tenant = number, .start_ns = now_ns, .charged_ns = now_ns};
+    *h = (struct holder){.tenant = number, .start_ns = now_ns, .charged_ns = now_ns, .aged = aged};
     g->held++;
     s->tenants[number].holding = true;
     out->action = VGPU_SCHED_GRANT;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A run as a picture: who held which GPU when (a stretch of time, drawn to scale), and how long
- * requests of each kind of VM took (how many of them took longer than a time). See sim.h.
+ * A run as a picture: who held which GPU when and how many waited (a stretch of time, drawn to
+ * scale), and how long requests of each kind of VM took (how many of them took longer than a time).
+ * See sim.h.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -10,7 +11,7 @@
 
 #include "sim/sim.h"
 
-enum { WIDTH = 960, LEFT = 130, RIGHT = 20, LANE = 14, LANES_MAX = 24, CURVES = 220 };
+enum { WIDTH = 960, LEFT = 130, RIGHT = 20, LANE = 14, LANES_MAX = 24, QUEUE = 60, CURVES = 220 };
 
 static const char *const colours[] = {"#4477aa", "#ee6677", "#228833", "#ccbb44",
                                       "#66ccee", "#aa3377", "#bbbbbb", "#222255"};
@@ -61,31 +62,57 @@ static double step_of(double range, int parts)
     return power * (rest < 1.5 ? 1 : rest < 3.5 ? 2 : rest < 7.5 ? 5 : 10);
 }
 
+/* The stretch of time that is drawn. */
+struct window {
+    double from, length, scale; /* ns, ns, pixels a ns */
+};
+
+/* As long as shows single leases, around what happens if something does. */
+static struct window choose_window(const struct vgpu_sim_run *run)
+{
+    const struct vgpu_sim_scenario *sc = run->scenario;
+    double all = (double)sc->duration_ns, length = 60.0 * (double)sc->sched.quantum_ns;
+    double from = sc->event_count ? (double)sc->events[0].at_ns - length / 2 : (all - length) / 2;
+    for (uint32_t i = 0; i < sc->vm_count; i++)
+        if (sc->vms[i].fault_ns) {
+            length = 2.0 * (double)sc->sched.watchdog_ns + 40.0 * (double)sc->sched.quantum_ns;
+            from = (double)sc->vms[i].fault_ns - length / 4;
+            break;
+        }
+    if (length > all)
+        length = all;
+    if (from + length > all)
+        from = all - length;
+    if (from < 0)
+        from = 0;
+    return (struct window){from, length, (WIDTH - LEFT - RIGHT) / length};
+}
+
+static double time_x(const struct window *w, uint64_t ns)
+{
+    double x = LEFT + ((double)ns - w->from) * w->scale;
+    return x < LEFT ? LEFT : x > WIDTH - RIGHT ? WIDTH - RIGHT : x;
+}
+
+static void draw_times(const struct window *w, FILE *out, double y)
+{
+    char number[32];
+    double step = step_of(w->length, 8);
+    for (double t = ceil(w->from / step) * step; t <= w->from + w->length; t += step) {
+        double x = LEFT + (t - w->from) * w->scale;
+        fprintf(out, "<path d=\"M%.1f %.1fv4\" stroke=\"#444\"/>\n", x, y);
+        label(out, x, y + 16, "middle", time_text(t, number));
+    }
+}
+
 /* One lane for each VM if there are few, else one for each GPU. */
 static double draw_leases(const struct vgpu_sim_run *run, FILE *out, double top)
 {
     const struct vgpu_sim_scenario *sc = run->scenario;
+    const struct window w = choose_window(run);
     bool by_vm = sc->vm_count <= LANES_MAX;
     uint32_t lanes = by_vm ? sc->vm_count : sc->sched.gpus;
-    /* As long a stretch as shows single leases, from the middle; all of it when there are few. */
-    double window = 60.0 * (double)sc->sched.quantum_ns, all = (double)sc->duration_ns;
-    if (window > all)
-        window = all;
-    double from = sc->event_count ? (double)sc->events[0].at_ns - window / 2 : (all - window) / 2;
-    for (uint32_t i = 0; i < sc->vm_count; i++)
-        if (sc->vms[i].fault_ns) {
-            window = 2.0 * (double)sc->sched.watchdog_ns + 40.0 * (double)sc->sched.quantum_ns;
-            from = (double)sc->vms[i].fault_ns - window / 4;
-            break;
-        }
-    if (window > all)
-        window = all;
-    if (from + window > all)
-        from = all - window;
-    if (from < 0)
-        from = 0;
-    double scale = (WIDTH - LEFT - RIGHT) / window, bottom = top + lanes * LANE;
-    char text[64], number[32];
+    char text[64];
     snprintf(text, sizeof(text), "Who held %s", sc->sched.gpus > 1 ? "which GPU" : "the GPU");
     label(out, LEFT, top - 8, "start", text);
     for (uint32_t i = 0; i < lanes; i++) {
@@ -96,22 +123,56 @@ static double draw_leases(const struct vgpu_sim_run *run, FILE *out, double top)
     }
     for (size_t i = 0; i < run->trace_count; i++) {
         const struct vgpu_sim_segment *s = &run->trace[i];
-        double a = ((double)s->from_ns - from) * scale, b = ((double)s->to_ns - from) * scale;
-        if (b < 0 || a > WIDTH - LEFT - RIGHT)
+        double a = time_x(&w, s->from_ns), b = time_x(&w, s->to_ns);
+        if ((double)s->to_ns < w.from || (double)s->from_ns > w.from + w.length)
             continue;
-        a = a < 0 ? 0 : a;
-        b = b > WIDTH - LEFT - RIGHT ? WIDTH - LEFT - RIGHT : b;
-        fprintf(out, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/>\n",
-                LEFT + a, top + (by_vm ? s->vm : s->gpu) * LANE + 1.0, b - a < 0.4 ? 0.4 : b - a,
-                LANE - 2, colour(sc->vms[s->vm].group));
+        fprintf(out, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/>\n", a,
+                top + (by_vm ? s->vm : s->gpu) * LANE + 1.0, b - a < 0.4 ? 0.4 : b - a, LANE - 2,
+                colour(sc->vms[s->vm].group));
     }
-    double step = step_of(window, 8);
-    for (double t = ceil(from / step) * step; t <= from + window; t += step) {
-        double x = LEFT + (t - from) * scale;
-        fprintf(out, "<path d=\"M%.1f %.1fv4\" stroke=\"#444\"/>\n", x, bottom);
-        label(out, x, bottom + 16, "middle", time_text(t, number));
+    return top + lanes * LANE + 24;
+}
+
+/* How many wait for each GPU, in the same stretch of time. */
+static double draw_queues(const struct vgpu_sim_run *run, FILE *out, double top)
+{
+    const struct vgpu_sim_scenario *sc = run->scenario;
+    const struct window w = choose_window(run);
+    uint64_t most = 1;
+    char number[32];
+    for (uint32_t g = 0; g < sc->sched.gpus; g++)
+        most = run->queue_max[g] > most ? run->queue_max[g] : most;
+    double height = QUEUE / (double)most;
+    label(out, LEFT, top - 8, "start",
+          sc->sched.gpus > 1 ? "VMs that wait, for each GPU" : "VMs that wait");
+    snprintf(number, sizeof(number), "%" PRIu64, most);
+    label(out, LEFT - 6, top + 8, "end", number);
+    label(out, LEFT - 6, top + QUEUE, "end", "0");
+    fprintf(out, "<path d=\"M%d %.1fh%dM%d %.1fh%d\" stroke=\"#ddd\"/>\n", LEFT, top,
+            WIDTH - LEFT - RIGHT, LEFT, top + QUEUE, WIDTH - LEFT - RIGHT);
+    for (uint32_t g = 0; g < sc->sched.gpus; g++) {
+        double level = 0;
+        bool begun = false;
+        fprintf(out, "<path fill=\"none\" stroke=\"#444\" stroke-opacity=\"%s\" d=\"",
+                sc->sched.gpus > 1 ? "0.4" : "1");
+        for (size_t i = 0; i < run->queue_count; i++) {
+            const struct vgpu_sim_queue *q = &run->queue[i];
+            if (q->gpu != g || (double)q->at_ns > w.from + w.length)
+                continue;
+            if (!begun && (double)q->at_ns >= w.from) {
+                fprintf(out, "M%d %.1f", LEFT, top + QUEUE - level * height);
+                begun = true;
+            }
+            level = q->waiting;
+            if (begun)
+                fprintf(out, "H%.1fV%.1f", time_x(&w, q->at_ns), top + QUEUE - level * height);
+        }
+        if (!begun)
+            fprintf(out, "M%d %.1f", LEFT, top + QUEUE - level * height);
+        fprintf(out, "H%d\"/>\n", WIDTH - RIGHT);
     }
-    return bottom + 30;
+    draw_times(&w, out, top + QUEUE);
+    return top + QUEUE + 30;
 }
 
 static int compare(const void *a, const void *b)
@@ -190,7 +251,7 @@ static double draw_legend(const struct vgpu_sim_run *run, FILE *out, double top)
         const char *name = "";
         for (uint32_t i = 0; i < sc->vm_count && !*name; i++)
             if (sc->vms[i].group == g)
-                name = sc->vms[i].name;
+                name = sc->vms[i].section;
         fprintf(out, "<rect x=\"%.1f\" y=\"%.1f\" width=\"11\" height=\"11\" fill=\"%s\"/>\n", x,
                 top - 10, colour(g));
         label(out, x + 16, top, "start", name);
@@ -203,7 +264,7 @@ void vgpu_sim_picture(const struct vgpu_sim_run *run, FILE *out)
 {
     const struct vgpu_sim_scenario *sc = run->scenario;
     uint32_t lanes = sc->vm_count <= LANES_MAX ? sc->vm_count : sc->sched.gpus;
-    int height = 80 + (int)lanes * LANE + 30 + 34 + CURVES + 40;
+    int height = 80 + (int)lanes * LANE + 24 + QUEUE + 64 + CURVES + 40;
     fprintf(out,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" "
             "height=\"%d\" font-family=\"Helvetica, Arial, sans-serif\" font-size=\"11\">\n"
@@ -214,6 +275,7 @@ void vgpu_sim_picture(const struct vgpu_sim_run *run, FILE *out)
     fputs("</g>\n", out);
     double top = draw_legend(run, out, 42);
     top = draw_leases(run, out, top + 14);
+    top = draw_queues(run, out, top);
     draw_latencies(run, out, top + 24);
     fputs("</svg>\n", out);
 }

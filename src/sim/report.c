@@ -43,7 +43,7 @@ static void gather(const struct vgpu_sim_run *run, uint32_t number, struct group
         if (run->scenario->vms[i].group != number)
             continue;
         if (!g->name)
-            g->name = run->scenario->vms[i].name;
+            g->name = run->scenario->vms[i].section;
         g->vms++;
         g->gpu_ns += r->gpu_ns;
         g->least_ns = r->gpu_ns < g->least_ns ? r->gpu_ns : g->least_ns;

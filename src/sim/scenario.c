@@ -281,6 +281,7 @@ static int open_section(struct reader *r, char *name)
             .kernel_ns = 100000};
         r->vm_count = 1;
         snprintf(r->vm.name, sizeof(r->vm.name), "%.31s", name + 4);
+        snprintf(r->vm.section, sizeof(r->vm.section), "%.31s", name + 4);
     } else if (!strncmp(name, "gpu ", 4)) {
         r->section = GPU;
         return set_number(r, "[gpu N]: N", name + 4, 0, VGPU_SIM_GPUS_MAX - 1, &r->event.gpu);

@@ -36,7 +36,8 @@ struct sim {
     struct actor *actors;
     struct vgpu_heap timers; /* of actors: the next thing that happens to each */
     bool gpu_up[VGPU_SIM_GPUS_MAX];
-    uint32_t on_gpu[VGPU_SIM_GPUS_MAX]; /* VMs placed there */
+    uint32_t waiting[VGPU_SIM_GPUS_MAX]; /* as noted last */
+    uint32_t on_gpu[VGPU_SIM_GPUS_MAX];  /* VMs placed there */
     uint64_t now_ns;
     uint32_t next_event;
     uint64_t random;
@@ -348,6 +349,11 @@ static void watch_gpus(struct sim *m)
     for (uint32_t g = 0; g < m->sc->sched.gpus; g++) {
         uint32_t held, admissible;
         vgpu_sched_look_gpu(m->sched, g, m->now_ns, &held, &admissible);
+        if (admissible != m->waiting[g] && m->run->queue_count < VGPU_SIM_TRACE_MAX) {
+            m->waiting[g] = admissible;
+            m->run->queue[m->run->queue_count++] =
+                (struct vgpu_sim_queue){.at_ns = m->now_ns, .gpu = g, .waiting = admissible};
+        }
         if (admissible > m->run->queue_max[g])
             m->run->queue_max[g] = admissible;
         if (m->gpu_up[g] && admissible && held < m->sc->sched.slots)
@@ -410,8 +416,9 @@ static bool start(struct sim *m)
     m->timers.place = malloc(vms * sizeof(*m->timers.place));
     m->run->vms = calloc(vms, sizeof(*m->run->vms));
     m->run->trace = calloc(VGPU_SIM_TRACE_MAX, sizeof(*m->run->trace));
+    m->run->queue = calloc(VGPU_SIM_TRACE_MAX, sizeof(*m->run->queue));
     if (!m->sched || !m->actors || !m->timers.entry || !m->timers.place || !m->run->vms ||
-        !m->run->trace)
+        !m->run->trace || !m->run->queue)
         return false;
     for (uint32_t g = 0; g < sc->sched.gpus; g++)
         m->gpu_up[g] = true;
@@ -555,6 +562,7 @@ void vgpu_sim_free(struct vgpu_sim_run *run)
     }
     free(run->decision.value);
     free(run->vms);
+    free(run->queue);
     free(run->trace);
     free(run);
 }

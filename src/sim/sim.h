@@ -39,7 +39,8 @@ enum vgpu_sim_length {
 
 struct vgpu_sim_vm {
     char name[VGPU_SIM_NAME];
-    uint32_t group; /* VMs of one section */
+    char section[VGPU_SIM_NAME];
+    uint32_t group; /* the section's number */
     struct vgpu_sched_tenant share;
     enum vgpu_sim_arrival arrival;
     uint64_t period_ns;
@@ -92,6 +93,12 @@ struct vgpu_sim_segment {
     uint32_t gpu, vm;
 };
 
+/* So many wait for a lease of that GPU, from then on. */
+struct vgpu_sim_queue {
+    uint64_t at_ns;
+    uint32_t gpu, waiting;
+};
+
 struct vgpu_sim_run {
     const struct vgpu_sim_scenario *scenario;
     struct vgpu_sim_result *vms; /* by VM */
@@ -100,6 +107,8 @@ struct vgpu_sim_run {
     uint64_t decisions, events;
     struct vgpu_sim_segment *trace;
     size_t trace_count;
+    struct vgpu_sim_queue *queue;
+    size_t queue_count;
     struct vgpu_sim_samples decision; /* ns of the real clock, for each event; when `timed` */
     char broken[160];                 /* an invariant that did not hold; empty: all did */
 };

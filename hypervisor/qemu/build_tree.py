@@ -5,7 +5,7 @@ Owns: which of our files go where in the tree, and the three lines QEMU's build 
 them. The lines go in by looking for the place, not by a context diff, so one script serves every
 QEMU from 5.2 on. Refuses to know how the tree got there or how it is built.
 
-    hw/vgpu/vgpu-stub.c, vgpu-compat.h, trace-events    from hypervisor/qemu/
+    hw/vgpu/vgpu-*.[ch], trace-events                   from hypervisor/qemu/
     hw/vgpu/src/device/*.[ch]                           from src/device/
     hw/vgpu/include/vgpu/*.h                            from include/vgpu/
     hw/vgpu/meson.build, Kconfig, trace.h               written here
@@ -19,6 +19,8 @@ import re
 class TreeError(Exception):
     """A tree or a set of sources this script cannot work with."""
 
+
+GLUE = ('vgpu-stub.c', 'vgpu-window.c', 'vgpu-window.h', 'vgpu-compat.h', 'trace-events')
 
 KCONFIG = '''# Written by hypervisor/qemu/build of vgpu.
 config VGPU_STUB
@@ -62,7 +64,7 @@ def device_sources(root, allow_missing=False):
     """
     here = os.path.join(root, 'hypervisor', 'qemu')
     files = {}
-    for name in ('vgpu-stub.c', 'vgpu-compat.h', 'trace-events'):
+    for name in GLUE:
         path = os.path.join(here, name)
         if os.path.exists(path):
             files[name] = read(path)

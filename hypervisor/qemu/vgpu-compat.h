@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What differs between QEMU 4.2 and 11, and nothing else. vgpu-stub.c is written to the newest API;
+ * What differs between QEMU 4.2 and 11, and nothing else. The device is written to the newest API;
  * this header gives an older QEMU the same names. It includes every QEMU header the device needs,
  * since those move, too. Where a header moved we ask the compiler, where a meaning changed we ask
- * the version. Private to vgpu-stub.c.
+ * the version. Private to vgpu-*.c.
  */
 #ifndef VGPU_COMPAT_H
 #define VGPU_COMPAT_H
@@ -14,12 +14,16 @@
 #include "migration/vmstate.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
+#include "qemu/event_notifier.h"
+#include "qemu/host-utils.h"
 #include "qemu/log.h"
 #include "qemu/main-loop.h"
+#include "qemu/memfd.h"
 #include "qemu/module.h"
 #include "qemu/timer.h"
 #include "qom/object.h"
 
+#include "hw/pci/msi.h"
 #include "hw/pci/msix.h"
 #include "hw/pci/pci.h"
 #include "hw/pci/pcie.h"
@@ -40,6 +44,13 @@
 #include "hw/core/qdev-properties-system.h"
 #elif __has_include("hw/qdev-properties-system.h") /* since 6.0 */
 #include "hw/qdev-properties-system.h"
+#endif
+#if __has_include("system/hostmem.h") /* since 10.0 */
+#include "system/hostmem.h"
+#include "system/kvm.h"
+#else
+#include "sysemu/hostmem.h"
+#include "sysemu/kvm.h"
 #endif
 #if __has_include("hw/core/resettable.h")
 #include "hw/core/resettable.h"
@@ -119,5 +130,31 @@ typedef int VgpuChrEvent;
 #define VGPU_ADD_STRING(obj, name, get) object_property_add_str(obj, name, get, NULL, &error_abort)
 #define VGPU_ADD_COUNTER(obj, name, at) object_property_add_uint64_ptr(obj, name, at, &error_abort)
 #endif
+
+/* 6.0 can begin inside the file, 6.1 made a flag of `shared`. */
+#if VGPU_QEMU_SINCE(6, 1)
+#define VGPU_INIT_RAM_FROM_FD(mr, owner, name, size, fd, errp)                                     \
+    memory_region_init_ram_from_fd(mr, owner, name, size, RAM_SHARED, fd, 0, errp)
+#elif VGPU_QEMU_SINCE(6, 0)
+#define VGPU_INIT_RAM_FROM_FD(mr, owner, name, size, fd, errp)                                     \
+    memory_region_init_ram_from_fd(mr, owner, name, size, true, fd, 0, errp)
+#else
+#define VGPU_INIT_RAM_FROM_FD(mr, owner, name, size, fd, errp)                                     \
+    memory_region_init_ram_from_fd(mr, owner, name, size, true, fd, errp)
+#endif
+
+/* 7.0 lets several routes be made known to KVM at once. The route's number, or a negative errno. */
+static inline int vgpu_add_msi_route(PCIDevice *pci, int vector)
+{
+#if VGPU_QEMU_SINCE(7, 0)
+    KVMRouteChange change = kvm_irqchip_begin_route_changes(kvm_state);
+    int virq = kvm_irqchip_add_msi_route(&change, vector, pci);
+
+    kvm_irqchip_commit_route_changes(&change);
+    return virq;
+#else
+    return kvm_irqchip_add_msi_route(kvm_state, vector, pci);
+#endif
+}
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * vgpu-stub: the device of docs/register-map.md as a PCI device of QEMU. It owns what QEMU gives
- * the device (BARs, MSI-X, a character device, a timer, properties) and refuses to know what a
- * register or a message means: that is the device model (device/device.h), which this file tells
- * what happened.
+ * the device (BAR0, MSI-X, a character device, a timer, properties; BAR2 and eventfds are
+ * vgpu-window.c's) and refuses to know what a register or a message means: that is the device model
+ * (device/device.h), which this file tells what happened.
  *
  * Everything here runs under the big lock and nothing waits. Three things are done with care:
  *   - QEMU reports a closed connection while it holds the character device's write lock, and what
@@ -20,6 +20,7 @@
 
 #include "device/device.h"
 #include "trace.h"
+#include "vgpu-window.h"
 
 #define TYPE_VGPU_STUB "vgpu-stub"
 
@@ -40,6 +41,8 @@ typedef struct VgpuStub {
     uint32_t timeout_ms;
     uint16_t vendor_id;
     uint16_t device_id;
+    VgpuWindow window;
+    bool msix;
 
     struct vgpu_device device;
 } VgpuStub;
@@ -52,6 +55,11 @@ typedef struct VgpuStubClass {
 #define VGPU_STUB(obj)           OBJECT_CHECK(VgpuStub, (obj), TYPE_VGPU_STUB)
 #define VGPU_STUB_CLASS(klass)   OBJECT_CLASS_CHECK(VgpuStubClass, (klass), TYPE_VGPU_STUB)
 #define VGPU_STUB_GET_CLASS(obj) OBJECT_GET_CLASS(VgpuStubClass, (obj), TYPE_VGPU_STUB)
+
+VgpuWindow *vgpu_stub_window(PCIDevice *pci)
+{
+    return &VGPU_STUB(pci)->window;
+}
 
 /* CLOCK_MONOTONIC, whatever the virtual machine does. */
 static uint64_t now_ns(void)
@@ -120,6 +128,59 @@ static ssize_t link_send(void *opaque, const void *bytes, size_t length)
     return taken;
 }
 
+static ssize_t link_send_fds(void *opaque, const void *bytes, size_t length, const int *fds,
+                             unsigned fd_count)
+{
+    VgpuStub *s = opaque;
+    int copy[VGPU_LINK_MAX_FDS];
+
+    if (!realized(s) || s->closed_waits) {
+        return -EPIPE;
+    }
+    memcpy(copy, fds, fd_count * sizeof(copy[0]));
+    if (qemu_chr_fe_set_msgfds(&s->chr, copy, (int)fd_count) < 0) {
+        warn_report("vgpu-stub (vm %" PRIu32 "): the character device of the link cannot carry "
+                    "descriptors, so the mediator cannot have the window: make it a socket with a "
+                    "path, or give the device window=0",
+                    s->vm_id);
+        return -ENOTSUP;
+    }
+    /* So short a message goes as a whole or not at all, and its descriptors go with it. If it does
+     * not, they are set anew before it is tried again, and nothing is sent in between. */
+    return link_send(s, bytes, length);
+}
+
+static int window_open(void *opaque, struct vgpu_device_window *fds)
+{
+    VgpuStub *s = opaque;
+    int ret = vgpu_window_open(&s->window, PCI_DEVICE(s), &s->registers, s->msix, fds);
+
+    if (ret < 0) {
+        warn_report("vgpu-stub (vm %" PRIu32 "): no eventfds for %" PRIu32 " channels (%s): raise "
+                    "the limit on open files, or give the device fewer channels; closing the link",
+                    s->vm_id, s->window.channels, strerror(-ret));
+        return ret;
+    }
+    trace_vgpu_stub_window_open(s->vm_id, s->window.bytes, s->window.channels, s->window.irqfd);
+    return 0;
+}
+
+static void window_close(void *opaque)
+{
+    VgpuStub *s = opaque;
+
+    /* Also on the way out, when the other callbacks do nothing. */
+    trace_vgpu_stub_window_close(s->vm_id);
+    vgpu_window_close(&s->window, PCI_DEVICE(s), &s->registers);
+}
+
+static void ring_doorbell(void *opaque, uint32_t channel)
+{
+    VgpuStub *s = opaque;
+
+    vgpu_window_ring(&s->window, channel);
+}
+
 static void link_close(void *opaque)
 {
     VgpuStub *s = opaque;
@@ -183,6 +244,15 @@ static void report(void *opaque, const struct vgpu_device_event *e)
     case VGPU_DEVICE_RESET:
         trace_vgpu_stub_reset(s->vm_id, e->code);
         break;
+    case VGPU_DEVICE_CHANNEL_ACTIVE:
+        trace_vgpu_stub_channel_active(s->vm_id, e->code);
+        break;
+    case VGPU_DEVICE_CHANNEL_FATAL:
+        trace_vgpu_stub_channel_fatal(s->vm_id, e->code, e->value);
+        break;
+    case VGPU_DEVICE_CHANNEL_FREE:
+        trace_vgpu_stub_channel_free(s->vm_id, e->code);
+        break;
     case VGPU_DEVICE_LINK_OPENED:
         trace_vgpu_stub_link_open(s->vm_id);
         break;
@@ -215,6 +285,10 @@ static void report(void *opaque, const struct vgpu_device_event *e)
 
 static const struct vgpu_device_ops device_ops = {
     .link_send = link_send,
+    .link_send_fds = link_send_fds,
+    .window_open = window_open,
+    .window_close = window_close,
+    .ring_doorbell = ring_doorbell,
     .link_close = link_close,
     .raise_interrupt = raise_interrupt,
     .set_timer = set_timer,
@@ -392,6 +466,7 @@ static void vgpu_stub_realize(PCIDevice *pci, Error **errp)
     VgpuStub *s = VGPU_STUB(pci);
     struct vgpu_device_config config = {.msix = true};
     Error *error = NULL;
+    unsigned vector, vectors = VGPU_MSIX_CHANNEL + s->window.channels;
     int ret;
 
     if (!read_properties(s, &config, errp)) {
@@ -409,7 +484,15 @@ static void vgpu_stub_realize(PCIDevice *pci, Error **errp)
         pcie_cap_flr_init(pci);
     }
 
-    ret = msix_init_exclusive_bar(pci, 1, VGPU_BAR_MSIX, &error);
+    if (!vgpu_window_create(&s->window, pci, errp)) {
+        goto no_window;
+    }
+    config.window_bytes = s->window.bytes;
+    config.channel_count = s->window.channels;
+    if (!config.window_bytes) {
+        vectors = 1;
+    }
+    ret = msix_init_exclusive_bar(pci, vectors, VGPU_BAR_MSIX, &error);
     if (ret == -ENOTSUP) {
         /* The machine has no interrupt controller for it; the guest sees the capability missing
          * and polls. */
@@ -417,18 +500,17 @@ static void vgpu_stub_realize(PCIDevice *pci, Error **errp)
         config.msix = false;
     } else if (ret < 0) {
         error_propagate(errp, error);
-        return;
-    } else {
-        msix_vector_use(pci, VGPU_MSIX_MAILBOX);
+        goto no_msix;
     }
+    for (vector = 0; config.msix && vector < vectors; vector++) {
+        msix_vector_use(pci, vector);
+    }
+    s->msix = config.msix;
 
     if (vgpu_device_init(&s->device, &config, &device_ops, s) < 0) {
         error_setg(errp,
-                   "the device model refuses the properties"); /* read_properties has a hole */
-        if (config.msix) {
-            msix_uninit_exclusive_bar(pci);
-        }
-        return;
+                   "the device model refuses the properties"); /* a check of ours has a hole */
+        goto no_device;
     }
     memory_region_init_io(&s->registers, OBJECT(s), &registers_ops, s, "vgpu-stub-registers",
                           VGPU_BAR0_SIZE);
@@ -438,6 +520,18 @@ static void vgpu_stub_realize(PCIDevice *pci, Error **errp)
     s->timer = timer_new_ns(QEMU_CLOCK_REALTIME, timer_fired, s);
     /* From here on a mediator may come; one that has connected already is reported at once. */
     qemu_chr_fe_set_handlers(&s->chr, link_can_read, link_read, link_event, NULL, s, NULL, true);
+    return;
+
+no_device:
+    if (config.msix) {
+        msix_uninit_exclusive_bar(pci);
+    }
+no_msix:
+    vgpu_window_destroy(&s->window);
+no_window:
+    if (pci_is_express(pci)) {
+        pcie_cap_exit(pci);
+    }
 }
 
 static void vgpu_stub_exit(PCIDevice *pci)
@@ -465,6 +559,7 @@ static void vgpu_stub_exit(PCIDevice *pci)
     if (msix_present(pci)) {
         msix_uninit_exclusive_bar(pci);
     }
+    vgpu_window_destroy(&s->window);
     if (pci_is_express(pci)) {
         pcie_cap_exit(pci);
     }
@@ -497,6 +592,12 @@ static void vgpu_stub_instance_init(Object *obj)
     VGPU_ADD_COUNTER(obj, "times_attached", &stats->attached);
     VGPU_ADD_COUNTER(obj, "times_refused", &stats->refused);
     VGPU_ADD_COUNTER(obj, "violations", &stats->violations);
+    VGPU_ADD_COUNTER(obj, "channel_claims", &stats->claims);
+    VGPU_ADD_COUNTER(obj, "channel_claims_refused", &stats->claims_refused);
+    VGPU_ADD_COUNTER(obj, "channel_enables", &stats->channel_enables);
+    VGPU_ADD_COUNTER(obj, "channel_resets", &stats->channel_resets);
+    VGPU_ADD_COUNTER(obj, "channels_lost", &stats->channels_lost);
+    VGPU_ADD_COUNTER(obj, "channel_states_dropped", &stats->states_dropped);
 }
 
 static VgpuProperty vgpu_stub_properties[] = {
@@ -507,6 +608,9 @@ static VgpuProperty vgpu_stub_properties[] = {
     DEFINE_PROP_UINT32("timeout_ms", VgpuStub, timeout_ms, VGPU_DEVICE_TIMEOUT_MS_DEFAULT),
     DEFINE_PROP_UINT16("vendor_id", VgpuStub, vendor_id, VGPU_PCI_VENDOR_ID),
     DEFINE_PROP_UINT16("device_id", VgpuStub, device_id, VGPU_PCI_DEVICE_ID),
+    DEFINE_PROP_SIZE("window", VgpuStub, window.bytes, VGPU_WINDOW_BYTES_DEFAULT),
+    DEFINE_PROP_UINT32("channels", VgpuStub, window.channels, VGPU_CHANNELS_DEFAULT),
+    DEFINE_PROP_LINK("memdev", VgpuStub, window.memdev, TYPE_MEMORY_BACKEND, HostMemoryBackend *),
     VGPU_PROPERTIES_END};
 
 /* What the device stands for is on the host's GPU (R19). */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The vgpu-stub device without a hypervisor: registers, mailbox and the device's side of the link
- * (docs/register-map.md, docs/link.md), driven by events. It owns the state of one device and
- * refuses to know what a hypervisor, a socket, a clock or a thread is: whoever embeds it says what
- * happened and when, and carries out what the callbacks ask for.
+ * The vgpu-stub device without a hypervisor: registers, mailbox, channels and the device's side of
+ * the link (docs/register-map.md, docs/link.md), driven by events. It owns the state of one device
+ * and refuses to know what a hypervisor, a socket, a clock or a thread is: whoever embeds it says
+ * what happened and when, and carries out what the callbacks ask for. It never looks into the
+ * window.
  *
  * Rules for the embedder
  * - One event at a time: no two calls for one device run at once in different threads.
@@ -35,6 +36,10 @@ struct vgpu_device_config {
     uint32_t vm_id;      /* any */
     uint32_t timeout_ms; /* VGPU_DEVICE_TIMEOUT_MS_MIN to _MAX */
     bool msix;           /* raise_interrupt works: CAPABILITIES bit 1 */
+    /* A power of two, VGPU_WINDOW_BYTES_MIN to _MAX, and more than the channels have; 0: no window
+     * and no channels. */
+    uint64_t window_bytes;
+    uint32_t channel_count; /* 1 to VGPU_CHANNELS_MAX; ignored without a window */
 };
 
 /* What an event may have led to; for logs and traces, nothing depends on anyone listening. */
@@ -45,6 +50,9 @@ enum vgpu_device_event_kind {
     VGPU_DEVICE_TIMED_OUT,        /* R12; COMPLETED follows */
     VGPU_DEVICE_RESPONSE_DROPPED, /* L11 */
     VGPU_DEVICE_RESET,            /* R15 */
+    VGPU_DEVICE_CHANNEL_ACTIVE,   /* R24 */
+    VGPU_DEVICE_CHANNEL_FATAL,    /* R24 */
+    VGPU_DEVICE_CHANNEL_FREE,     /* R24: a reset is done */
     VGPU_DEVICE_LINK_OPENED,      /* someone connected; not attached yet */
     VGPU_DEVICE_LINK_ATTACHED,    /* WELCOME */
     VGPU_DEVICE_LINK_UPDATED,     /* UPDATE */
@@ -61,17 +69,42 @@ struct vgpu_device_event {
     const char *text;
     uint64_t seq;      /* the request's number on the link; 0: none */
     uint32_t code;     /* GUEST_ERROR: offset. COMPLETED: ERROR_CODE. LINK_REFUSED: reason. RESET,
-                          LINK_CLOSED: GENERATION. LINK_FAILED: errno. SUBMITTED: REQUEST_ID. */
+                          LINK_CLOSED: GENERATION. LINK_FAILED: errno. SUBMITTED: REQUEST_ID.
+                          CHANNEL_*: the channel. */
     uint64_t value;    /* GUEST_ERROR: what was written. SUBMITTED, COMPLETED: bytes.
-                          LINK_VIOLATION: the offending value. */
+                          LINK_VIOLATION: the offending value. CHANNEL_FATAL: CHANNEL_ERROR. */
     uint64_t unlogged; /* GUEST_ERROR: how many before this one were kept quiet by the limit */
 };
 
-/* What the device asks of its embedder. None may block. All but link_send may be NULL. */
+/* The window's descriptors. They are the embedder's: the device only hands them to link_send_fds.
+ */
+struct vgpu_device_window {
+    int memory;                       /* sealed against growing, shrinking and more seals */
+    int doorbell[VGPU_CHANNELS_MAX];  /* eventfds, as many as there are channels */
+    int interrupt[VGPU_CHANNELS_MAX]; /* the same */
+};
+
+/* What the device asks of its embedder. None may block. All but link_send may be NULL, and for a
+ * device with a window link_send_fds and window_open may not. */
 struct vgpu_device_ops {
     /* Takes up to length bytes for the peer: returns how many, or 0 or -EAGAIN for none now (then
      * vgpu_device_link_writable is due later), or another negative errno: the link is dead. */
     ssize_t (*link_send)(void *opaque, const void *bytes, size_t length);
+    /* The same, with descriptors beside the first byte: none of them goes unless a byte does. */
+    ssize_t (*link_send_fds)(void *opaque, const void *bytes, size_t length, const int *fds,
+                             unsigned fd_count);
+    /* A mediator that speaks of channels has attached: fill in its descriptors, which stay open
+     * until window_close, and from now on wake it by the doorbells and raise MSI-X vector
+     * VGPU_MSIX_CHANNEL + n when interrupt[n] is signalled. Eventfds are new ones each time: a
+     * process that a mediator before left behind must not eat this one's doorbells. 0, or a
+     * negative errno, with nothing open: the link is given up. Must not lead back into the
+     * device. */
+    int (*window_open)(void *opaque, struct vgpu_device_window *window);
+    /* That mediator is lost. Undoes window_open. Must not lead back into the device. */
+    void (*window_close)(void *opaque);
+    /* The guest rang CHANNEL_DOORBELL[channel] by an access that the embedder did not serve itself;
+     * only between window_open and window_close. */
+    void (*ring_doorbell)(void *opaque, uint32_t channel);
     /* Ends the connection, now or soon. For the device it has ended already. */
     void (*link_close)(void *opaque);
     /* Raises MSI-X vector VGPU_MSIX_MAILBOX. */
@@ -94,6 +127,12 @@ struct vgpu_device_stats {
     uint64_t attached;          /* WELCOMEs */
     uint64_t refused;           /* REFUSEs */
     uint64_t violations;        /* L1 */
+    uint64_t claims;            /* R21: tokens taken */
+    uint64_t claims_refused;    /* R21: tokens not taken */
+    uint64_t channel_enables;   /* R22: with a mediator to ask */
+    uint64_t channel_resets;    /* R23: the same */
+    uint64_t channels_lost;     /* times at which a channel became fatal */
+    uint64_t states_dropped;    /* L19 */
 };
 
 #define VGPU_DEVICE_GUEST_ERRORS_PER_S 10u
@@ -111,6 +150,26 @@ enum vgpu_device_link_state {
     VGPU_DEVICE_LINK_CLOSING = 4, /* given up by the device, link_closed not reported yet */
 };
 
+/* Private. Where a channel is between the guest's words and the mediator's (channel.c). */
+enum vgpu_device_channel_phase {
+    VGPU_DEVICE_CHANNEL_IDLE = 0,      /* free */
+    VGPU_DEVICE_CHANNEL_ENABLING = 1,  /* the mediator was asked, or is about to be */
+    VGPU_DEVICE_CHANNEL_ENABLED = 2,   /* active */
+    VGPU_DEVICE_CHANNEL_BROKEN = 3,    /* fatal */
+    VGPU_DEVICE_CHANNEL_RESETTING = 4, /* not free before the mediator says so */
+};
+
+/* Private. */
+struct vgpu_device_channel {
+    uint32_t owner;
+    uint32_t phase;       /* enum vgpu_device_channel_phase */
+    uint32_t shown;       /* CHANNEL_CTRL, enum vgpu_channel_state */
+    uint32_t error;       /* CHANNEL_ERROR */
+    uint32_t serial;      /* of the last message about it on this connection */
+    uint64_t reset_waits; /* to be sent: its place in the order; 0: not */
+    uint64_t enable_waits;
+};
+
 /* Private. The link: one message being received, one being sent, and what is to be sent next.
  * Nothing is queued: each kind of message can wait at most once (link.c says why). */
 struct vgpu_device_link {
@@ -121,9 +180,15 @@ struct vgpu_device_link {
     uint32_t tx_length;
     uint32_t tx_sent;
     uint64_t tx_request_seq; /* of the REQUEST in tx, 0: another message */
+    uint32_t tx_fd_count;
+    int tx_fds[VGPU_LINK_MAX_FDS]; /* go with the first byte of tx */
+    bool channels;                 /* both sides speak of channels */
+    bool window_opened;
+    uint32_t window_step; /* of the WINDOW messages, the one that is next; 0: none waits */
+    uint64_t last_order;
     bool cancel_waits;
     bool reset_waits;
-    bool request_waits;
+    uint64_t request_waits; /* its place in the order; 0: not */
     uint64_t cancel_seq;
     uint64_t request_seq;
     uint32_t request_id;
@@ -159,6 +224,8 @@ struct vgpu_device {
     uint64_t logged;
     uint64_t unlogged;
 
+    struct vgpu_device_window window; /* while link.window_opened */
+    struct vgpu_device_channel channels[VGPU_CHANNELS_MAX];
     struct vgpu_device_link link;
 };
 

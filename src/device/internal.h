@@ -60,10 +60,27 @@ void vgpu_device_complete(struct vgpu_device *dev, uint32_t error_code, const ui
                           uint32_t length, uint64_t now_ns);
 void vgpu_device_mailbox_reset(struct vgpu_device *dev);
 
-/* link.c. The first three only note what is to be said; flush says it. */
+/* channel.c */
+#define VGPU_DEVICE_CHANNEL_WORDS 4u
+uint32_t vgpu_device_channel_read(const struct vgpu_device *dev, uint32_t offset);
+void vgpu_device_channel_write(struct vgpu_device *dev, uint32_t offset, uint32_t value,
+                               uint64_t now_ns);
+/* Is the offset a register of a channel that there is? */
+bool vgpu_device_is_channel(const struct vgpu_device *dev, uint32_t offset);
+/* What the mediator says of a channel. A violation, or NULL; *value: what was found. */
+const char *vgpu_device_channel_state(struct vgpu_device *dev, const struct vgpu_link_channel *said,
+                                      uint64_t *value);
+void vgpu_device_channels_reset(struct vgpu_device *dev);
+void vgpu_device_channels_lost(struct vgpu_device *dev);
+
+/* link.c. The first five only note what is to be said; flush says it. */
 void vgpu_device_link_request(struct vgpu_device *dev, uint64_t seq);
 void vgpu_device_link_cancel(struct vgpu_device *dev, uint64_t seq);
 void vgpu_device_link_reset(struct vgpu_device *dev);
+void vgpu_device_link_channel_enable(struct vgpu_device *dev, uint32_t channel);
+void vgpu_device_link_channel_reset(struct vgpu_device *dev, uint32_t channel);
+/* WELCOME has come: is there a window to speak of? False: the link has been given up. */
+bool vgpu_device_link_open_window(struct vgpu_device *dev, uint64_t features, uint64_t now_ns);
 void vgpu_device_link_flush(struct vgpu_device *dev, uint64_t now_ns);
 bool vgpu_device_link_hello_sent(const struct vgpu_device *dev);
 void vgpu_device_link_violation(struct vgpu_device *dev, const char *text, uint64_t value,

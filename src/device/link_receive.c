@@ -44,10 +44,16 @@ static const char *check_header(const struct vgpu_device *dev, const uint8_t *h,
         shortest = RESPONSE_BYTES;
         longest = RESPONSE_BYTES + VGPU_MAILBOX_BYTES;
         break;
+    case VGPU_LINK_CHANNEL_STATE:
+        shortest = longest = sizeof(struct vgpu_link_channel);
+        break;
     case VGPU_LINK_HELLO:
     case VGPU_LINK_REQUEST:
     case VGPU_LINK_CANCEL:
     case VGPU_LINK_RESET:
+    case VGPU_LINK_WINDOW:
+    case VGPU_LINK_CHANNEL_ENABLE:
+    case VGPU_LINK_CHANNEL_RESET:
         return "a message that only a device sends";
     default:
         return "unknown message type";
@@ -55,9 +61,11 @@ static const char *check_header(const struct vgpu_device *dev, const uint8_t *h,
     if (!vgpu_device_link_hello_sent(dev) && dev->link.state == VGPU_DEVICE_LINK_HELLO)
         return "a message before HELLO";
     bool attached = dev->link.state == VGPU_DEVICE_LINK_UP;
-    bool wants_attached = type == VGPU_LINK_RESPONSE || type == VGPU_LINK_UPDATE;
+    bool wants_attached = type != VGPU_LINK_WELCOME && type != VGPU_LINK_REFUSE;
     if (attached != wants_attached)
         return attached ? "an answer to HELLO while attached" : "a message before WELCOME";
+    if (type == VGPU_LINK_CHANNEL_STATE && !dev->link.channels)
+        return "CHANNEL_STATE, and channels were not agreed on";
     *value = vgpu_device_get16(h + offsetof(struct vgpu_link_header, fd_count));
     if (*value != 0)
         return "fd_count is not 0";
@@ -151,7 +159,7 @@ static void copy_text(char *to, const uint8_t *from, size_t length)
     to[at] = 0;
 }
 
-static void take_welcome(struct vgpu_device *dev, const struct message *m)
+static void take_welcome(struct vgpu_device *dev, const struct message *m, uint64_t now_ns)
 {
     const uint8_t *p = m->payload;
     dev->vm_id = vgpu_device_get32(p + offsetof(struct vgpu_link_welcome, vm_id));
@@ -164,6 +172,24 @@ static void take_welcome(struct vgpu_device *dev, const struct message *m)
     vgpu_device_emit(dev, (struct vgpu_device_event){.kind = m->type == VGPU_LINK_WELCOME
                                                                  ? VGPU_DEVICE_LINK_ATTACHED
                                                                  : VGPU_DEVICE_LINK_UPDATED});
+    uint64_t features = vgpu_device_get64(p + offsetof(struct vgpu_link_welcome, features));
+    if (m->type == VGPU_LINK_WELCOME && vgpu_device_link_open_window(dev, features, now_ns))
+        vgpu_device_link_flush(dev, now_ns);
+}
+
+static void take_channel_state(struct vgpu_device *dev, const struct message *m, uint64_t now_ns)
+{
+    const uint8_t *p = m->payload;
+    struct vgpu_link_channel said = {
+        .channel = vgpu_device_get32(p + offsetof(struct vgpu_link_channel, channel)),
+        .serial = vgpu_device_get32(p + offsetof(struct vgpu_link_channel, serial)),
+        .state = vgpu_device_get32(p + offsetof(struct vgpu_link_channel, state)),
+        .error = vgpu_device_get32(p + offsetof(struct vgpu_link_channel, error)),
+    };
+    uint64_t value;
+    const char *violation = vgpu_device_channel_state(dev, &said, &value);
+    if (violation)
+        vgpu_device_link_violation(dev, violation, value, now_ns);
 }
 
 static void take_refuse(struct vgpu_device *dev, const struct message *m)
@@ -196,6 +222,10 @@ static void take_response(struct vgpu_device *dev, const struct message *m, uint
 static void take_message(struct vgpu_device *dev, const struct message *m, uint64_t now_ns)
 {
     uint64_t value = 0;
+    if (m->type == VGPU_LINK_CHANNEL_STATE) {
+        take_channel_state(dev, m, now_ns);
+        return;
+    }
     const char *violation = m->type == VGPU_LINK_WELCOME || m->type == VGPU_LINK_UPDATE
                                 ? check_welcome(m->payload, &value)
                                 : check_inner_length(m, &value);
@@ -206,7 +236,7 @@ static void take_message(struct vgpu_device *dev, const struct message *m, uint6
     else if (m->type == VGPU_LINK_RESPONSE)
         take_response(dev, m, now_ns);
     else
-        take_welcome(dev, m);
+        take_welcome(dev, m, now_ns);
 }
 
 static bool listening(const struct vgpu_device *dev)

@@ -2,7 +2,7 @@
 /*
  * BAR0: which bytes an access means and what each register does with it (R2 to R5, R11, R13), the
  * limit on what a guest can make the host log, and reset. It refuses to know how a request is
- * carried.
+ * carried, and what a channel goes through.
  */
 #include <errno.h>
 #include <string.h>
@@ -11,15 +11,30 @@
 
 #define NS_PER_S 1000000000u
 
+static bool window_is_valid(const struct vgpu_device_config *config,
+                            const struct vgpu_device_ops *ops)
+{
+    uint64_t bytes = config->window_bytes;
+    uint32_t count = config->channel_count;
+    if (bytes == 0)
+        return true;
+    return bytes >= VGPU_WINDOW_BYTES_MIN && bytes <= VGPU_WINDOW_BYTES_MAX &&
+           (bytes & (bytes - 1)) == 0 && count >= 1 && count <= VGPU_CHANNELS_MAX &&
+           bytes > (uint64_t)count * VGPU_CHANNEL_BYTES && ops->link_send_fds && ops->window_open;
+}
+
 int vgpu_device_init(struct vgpu_device *dev, const struct vgpu_device_config *config,
                      const struct vgpu_device_ops *ops, void *opaque)
 {
     if (config->pool_id < 'A' || config->pool_id > 'Z' || config->priority >= VGPU_PRIORITY_COUNT ||
         config->timeout_ms < VGPU_DEVICE_TIMEOUT_MS_MIN ||
-        config->timeout_ms > VGPU_DEVICE_TIMEOUT_MS_MAX || !ops || !ops->link_send)
+        config->timeout_ms > VGPU_DEVICE_TIMEOUT_MS_MAX || !ops || !ops->link_send ||
+        !window_is_valid(config, ops))
         return -EINVAL;
     memset(dev, 0, sizeof(*dev));
     dev->config = *config;
+    if (config->window_bytes == 0)
+        dev->config.channel_count = 0;
     dev->ops = ops;
     dev->opaque = opaque;
     vgpu_device_show_properties(dev);
@@ -90,7 +105,8 @@ static uint32_t peek_word(const struct vgpu_device *dev, uint32_t offset)
     case VGPU_REG_PROTOCOL_VER:
         return VGPU_PROTOCOL_VERSION;
     case VGPU_REG_CAPABILITIES:
-        return VGPU_CAP_MAILBOX | (dev->config.msix ? VGPU_CAP_INTERRUPT : 0u);
+        return VGPU_CAP_MAILBOX | (dev->config.msix ? VGPU_CAP_INTERRUPT : 0u) |
+               (dev->config.window_bytes ? VGPU_CAP_WINDOW : 0u);
     case VGPU_REG_INTERRUPT_CTRL:
         return dev->interrupt_ctrl;
     case VGPU_REG_INTERRUPT_STATUS:
@@ -103,12 +119,20 @@ static uint32_t peek_word(const struct vgpu_device *dev, uint32_t offset)
         return dev->timestamp_hi_latched;
     case VGPU_REG_SCRATCH:
         return dev->scratch;
+    case VGPU_REG_WINDOW_SIZE_LO:
+        return (uint32_t)dev->config.window_bytes;
+    case VGPU_REG_WINDOW_SIZE_HI:
+        return (uint32_t)(dev->config.window_bytes >> 32);
+    case VGPU_REG_CHANNEL_COUNT:
+        return dev->config.channel_count;
+    case VGPU_REG_CHANNEL_SIZE:
+        return dev->config.window_bytes ? VGPU_CHANNEL_BYTES : 0u;
     case VGPU_REG_GENERATION:
         return dev->generation;
     case VGPU_REG_LINK_STATE:
         return vgpu_device_attached(dev) ? VGPU_LINK_ATTACHED : 0u;
-    default: /* DOORBELL, the window that is not there, reserved */
-        return 0;
+    default: /* channels; DOORBELL and what is reserved read 0 */
+        return vgpu_device_is_channel(dev, offset) ? vgpu_device_channel_read(dev, offset) : 0;
     }
 }
 
@@ -188,6 +212,10 @@ static void write_word(struct vgpu_device *dev, uint32_t offset, uint32_t value,
         dev->scratch = value;
         return;
     default:
+        if (vgpu_device_is_channel(dev, offset)) {
+            vgpu_device_channel_write(dev, offset, value, now_ns);
+            return;
+        }
         vgpu_device_guest_error(dev, "write to a read-only register or a reserved offset", offset,
                                 value, now_ns);
     }
@@ -247,6 +275,7 @@ void vgpu_device_reset(struct vgpu_device *dev, uint64_t now_ns)
     dev->interrupt_status = 0;
     dev->scratch = 0;
     memset(dev->request_buf, 0, sizeof(dev->request_buf));
+    vgpu_device_channels_reset(dev);
     dev->generation++;
     dev->stats.resets++;
     vgpu_device_emit(

@@ -12,6 +12,7 @@
 #include "mediator/link.h"
 #include "mediator/request.h"
 #include "mediator/tenant.h"
+#include "mediator/tenant_window.h"
 #include "mediator/worker.h"
 #include "vgpu/curesult.h"
 
@@ -72,10 +73,10 @@ static void answer_error(struct vgpu_tenant *t, uint32_t error_code, uint32_t re
 }
 
 /* Remembers what answered the outstanding request, for a CANCEL that crosses with the answer. */
-static void remember(struct vgpu_tenant *t, uint64_t worker_id, uint64_t session, bool opened)
+static void remember(struct vgpu_tenant *t, struct vgpu_recent recent)
 {
-    t->recent[t->recent_next] = (struct vgpu_recent){
-        .seq = t->seq, .worker_id = worker_id, .session = session, .opened = opened};
+    recent.seq = t->seq;
+    t->recent[t->recent_next] = recent;
     t->recent_next = (t->recent_next + 1) % VGPU_RECENT_REQUESTS;
 }
 
@@ -121,31 +122,35 @@ static bool card_has_room(const struct vgpu_mediator *m, uint32_t gpu, char why[
     return false;
 }
 
-/* Makes sure that the session has a worker; answers the outstanding request when it cannot. */
-static bool have_worker(struct vgpu_mediator *m, struct vgpu_tenant *t, struct vgpu_session *s,
-                        uint32_t request_id)
+static bool refuse_worker(struct vgpu_broker_refusal *refusal, uint32_t status, const char *text)
 {
+    *refusal = (struct vgpu_broker_refusal){.status = status};
+    snprintf(refusal->text, sizeof(refusal->text), "%s", text);
+    return false;
+}
+
+bool vgpu_broker_start_worker(struct vgpu_tenant *t, struct vgpu_session *s,
+                              struct vgpu_broker_refusal *refusal)
+{
+    struct vgpu_mediator *m = t->link->mediator;
     uint64_t now = vgpu_loop_now(m->loop);
     char why[128];
     if (s->worker)
         return true;
-    if (now < t->start_again_ns) {
-        answer_status(t, CUDA_ERROR_OPERATING_SYSTEM,
-                      "no worker could be started lately; the host's log says why");
-        return false;
-    }
+    if (now < t->start_again_ns)
+        return refuse_worker(refusal, CUDA_ERROR_OPERATING_SYSTEM,
+                             "no worker could be started lately; the host's log says why");
     if (!card_has_room(m, t->gpu, why)) {
         uint32_t suppressed;
         if (may_log_guest(t, &suppressed))
             vgpu_log(VGPU_LOG_WARN, "gpu-full", "vm=%u gpu=%u reason=\"%s\" suppressed=%u",
                      t->vm_id, t->gpu, why, suppressed);
-        answer_status(t, CUDA_ERROR_OUT_OF_MEMORY, why);
-        return false;
+        return refuse_worker(refusal, CUDA_ERROR_OUT_OF_MEMORY, why);
     }
     if (t->worker_count > t->max_sessions + ENDING_WORKERS_MAX ||
         !vgpu_ledger_start(&m->ledger, t->account, now)) {
-        answer_error(t, VGPU_ERR_QUEUE_FULL, request_id,
-                     "too many workers of this VM start or end at once");
+        refuse_worker(refusal, 0, "too many workers of this VM start or end at once");
+        refusal->error_code = VGPU_ERR_QUEUE_FULL;
         return false;
     }
     if (vgpu_worker_start(m, t, s->id, &s->worker, why)) {
@@ -153,8 +158,7 @@ static bool have_worker(struct vgpu_mediator *m, struct vgpu_tenant *t, struct v
         vgpu_log(VGPU_LOG_ERROR, "worker-start-failed",
                  "vm=%u session=0x%llx worker=%s reason=\"%s\"", t->vm_id,
                  (unsigned long long)s->id, m->worker_path, why);
-        answer_status(t, CUDA_ERROR_OPERATING_SYSTEM, why);
-        return false;
+        return refuse_worker(refusal, CUDA_ERROR_OPERATING_SYSTEM, why);
     }
     s->worker->session = s;
     return true;
@@ -171,6 +175,8 @@ void vgpu_broker_worker_lost(struct vgpu_worker *w, uint32_t status, const char 
     struct vgpu_tenant *t = w->tenant;
     struct vgpu_session *s = w->session;
     bool serving = t->outstanding && t->serving == w;
+    vgpu_tenant_channel_lost(t, s, false, status ? VGPU_CHANNEL_SESSION_LOST : VGPU_CHANNEL_HOST);
+    vgpu_tenant_worker_leaving(w);
     w->session = NULL;
     s->worker = NULL;
     s->sticky = status;
@@ -189,14 +195,13 @@ void vgpu_broker_answer(struct vgpu_worker *w, uint64_t seq, uint32_t error_code
         t->late_answers++;
         return;
     }
-    remember(t, w->id, w->session_id, false);
+    remember(t, (struct vgpu_recent){.worker_id = w->id, .session = w->session_id});
     answer(t, error_code, response, length);
 }
 
 /* --- requests --- */
 
-static void open_session(struct vgpu_mediator *m, struct vgpu_tenant *t, uint64_t id,
-                         uint32_t request_id)
+static void open_session(struct vgpu_tenant *t, uint64_t id, uint32_t request_id)
 {
     char text[128];
     if (id == 0) {
@@ -212,10 +217,9 @@ static void open_session(struct vgpu_mediator *m, struct vgpu_tenant *t, uint64_
     } else {
         vgpu_log(VGPU_LOG_DEBUG, "session-open", "vm=%u session=0x%llx", t->vm_id,
                  (unsigned long long)id);
-        remember(t, 0, id, true);
+        remember(t, (struct vgpu_recent){.session = id, .opened = true});
         answer_status(t, CUDA_SUCCESS, NULL);
     }
-    (void)m;
 }
 
 static void close_session(struct vgpu_tenant *t, uint64_t id)
@@ -232,8 +236,29 @@ static void close_session(struct vgpu_tenant *t, uint64_t id)
     answer_status(t, CUDA_SUCCESS, NULL);
 }
 
-static void forward(struct vgpu_mediator *m, struct vgpu_tenant *t, uint64_t id,
-                    uint32_t request_id, const uint8_t *bytes, uint32_t length)
+/* P33, G2. */
+static void bind_channel(struct vgpu_tenant *t, uint64_t id, uint32_t channel, uint32_t request_id)
+{
+    struct vgpu_session *s = vgpu_tenant_session(t, id);
+    char why[128];
+    if (!t->window || !vgpu_window_complete(t->window)) {
+        answer_error(t, VGPU_ERR_UNSUPPORTED, request_id, "there is no window and no channel here");
+    } else if (!id) {
+        answer_status(t, CUDA_ERROR_INVALID_VALUE, "session 0 has no channel");
+    } else if (!s) {
+        answer_status(t, CUDA_ERROR_INVALID_CONTEXT, "no session with this number is open");
+    } else if (s->sticky) {
+        answer_status(t, s->sticky, s->why);
+    } else {
+        uint32_t status = vgpu_tenant_channel_bind(t, s, channel, why);
+        if (!status)
+            remember(t, (struct vgpu_recent){.session = id, .bound = true});
+        answer_status(t, status, why);
+    }
+}
+
+static void forward(struct vgpu_tenant *t, uint64_t id, uint32_t request_id, const uint8_t *bytes,
+                    uint32_t length)
 {
     struct vgpu_session *s = vgpu_tenant_session(t, id);
     if (!s && id == 0)
@@ -249,8 +274,14 @@ static void forward(struct vgpu_mediator *m, struct vgpu_tenant *t, uint64_t id,
         answer_status(t, s->sticky, s->why);
         return;
     }
-    if (!have_worker(m, t, s, request_id))
+    struct vgpu_broker_refusal refusal;
+    if (!vgpu_broker_start_worker(t, s, &refusal)) {
+        if (refusal.error_code)
+            answer_error(t, refusal.error_code, request_id, refusal.text);
+        else
+            answer_status(t, refusal.status, refusal.text);
         return;
+    }
     t->serving = s->worker;
     if (vgpu_worker_request(s->worker, t->seq, request_id, bytes, length))
         answer_error(t, VGPU_ERR_QUEUE_FULL, request_id,
@@ -260,7 +291,6 @@ static void forward(struct vgpu_mediator *m, struct vgpu_tenant *t, uint64_t id,
 void vgpu_broker_request(struct vgpu_tenant *t, uint64_t seq, uint32_t request_id,
                          const uint8_t *bytes, uint32_t length)
 {
-    struct vgpu_mediator *m = t->link->mediator;
     struct vgpu_route route;
     const char *reason;
     uint32_t error = vgpu_request_route(bytes, length, &route, &reason);
@@ -273,11 +303,13 @@ void vgpu_broker_request(struct vgpu_tenant *t, uint64_t seq, uint32_t request_i
     if (error)
         answer_error(t, error, request_id, reason);
     else if (route.opcode == VGPU_OP_SESSION_OPEN)
-        open_session(m, t, route.session, request_id);
+        open_session(t, route.session, request_id);
     else if (route.opcode == VGPU_OP_SESSION_CLOSE)
         close_session(t, route.session);
+    else if (route.opcode == VGPU_OP_SESSION_CHANNEL)
+        bind_channel(t, route.session, route.channel, request_id);
     else
-        forward(m, t, route.session, request_id, bytes, length);
+        forward(t, route.session, request_id, bytes, length);
 }
 
 void vgpu_broker_cancel(struct vgpu_tenant *t, uint64_t seq)
@@ -297,6 +329,8 @@ void vgpu_broker_cancel(struct vgpu_tenant *t, uint64_t seq)
         struct vgpu_session *s = vgpu_tenant_session(t, recent->session);
         if (recent->opened && s && s->open_seq == seq)
             vgpu_tenant_session_close(t, s);
+        else if (recent->bound && s)
+            vgpu_tenant_channel_unbind(t, s);
         else if (recent->worker_id && s && s->worker && s->worker->id == recent->worker_id)
             vgpu_worker_cancel(s->worker, seq);
         recent->seq = 0;
@@ -312,5 +346,6 @@ void vgpu_broker_reset(struct vgpu_tenant *t, uint32_t generation)
                  suppressed);
     t->outstanding = false;
     t->serving = NULL;
+    vgpu_tenant_window_renew(t);
     vgpu_tenant_end_sessions(t);
 }

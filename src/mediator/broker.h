@@ -18,6 +18,17 @@ void vgpu_broker_cancel(struct vgpu_tenant *tenant, uint64_t seq);
 void vgpu_broker_reset(struct vgpu_tenant *tenant, uint32_t generation);
 void vgpu_broker_detach(struct vgpu_link *link);
 
+/* Why a session gets no worker. */
+struct vgpu_broker_refusal {
+    uint32_t error_code; /* enum vgpu_error; 0: it is the status */
+    uint32_t status;     /* CUresult */
+    char text[128];
+};
+
+/* Makes sure that a session of an attached tenant has a worker, which may not be ready yet. */
+bool vgpu_broker_start_worker(struct vgpu_tenant *tenant, struct vgpu_session *session,
+                              struct vgpu_broker_refusal *refusal);
+
 /* A worker's answer; one that nobody waits for is dropped and counted. */
 void vgpu_broker_answer(struct vgpu_worker *worker, uint64_t seq, uint32_t error_code,
                         const uint8_t *response, uint32_t length);

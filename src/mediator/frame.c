@@ -34,10 +34,18 @@ static int check_length(uint16_t type, uint32_t length, const char **reason)
     case VGPU_LINK_RESET:
         min = max = sizeof(struct vgpu_link_reset);
         break;
+    case VGPU_LINK_WINDOW:
+        min = max = sizeof(struct vgpu_link_window);
+        break;
+    case VGPU_LINK_CHANNEL_ENABLE:
+    case VGPU_LINK_CHANNEL_RESET:
+        min = max = sizeof(struct vgpu_link_channel);
+        break;
     case VGPU_LINK_WELCOME:
     case VGPU_LINK_REFUSE:
     case VGPU_LINK_RESPONSE:
     case VGPU_LINK_UPDATE:
+    case VGPU_LINK_CHANNEL_STATE:
         return violation(reason, "a message that only a mediator sends");
     default:
         return violation(reason, "unknown message type");
@@ -70,6 +78,29 @@ static int parse_hello(const uint8_t *p, struct vgpu_frame *frame, const char **
     return 1;
 }
 
+static int parse_window(const uint8_t *p, struct vgpu_frame *frame)
+{
+    frame->u.window = (struct vgpu_link_window){
+        .window_bytes = vgpu_load_le64(p + AT(window, window_bytes)),
+        .channel_count = vgpu_load_le32(p + AT(window, channel_count)),
+        .channel_bytes = vgpu_load_le32(p + AT(window, channel_bytes)),
+        .first = vgpu_load_le32(p + AT(window, first)),
+        .channels = vgpu_load_le32(p + AT(window, channels)),
+    };
+    return 1;
+}
+
+static int parse_channel(const uint8_t *p, struct vgpu_frame *frame, const char **reason)
+{
+    frame->u.channel = (struct vgpu_link_channel){
+        .channel = vgpu_load_le32(p + AT(channel, channel)),
+        .serial = vgpu_load_le32(p + AT(channel, serial)),
+    };
+    if (vgpu_load_le32(p + AT(channel, state)) || vgpu_load_le32(p + AT(channel, error)))
+        return violation(reason, "state or error of a message to a mediator is not 0");
+    return 1;
+}
+
 static int parse_payload(const uint8_t *p, uint32_t length, struct vgpu_frame *frame,
                          const char **reason)
 {
@@ -89,6 +120,11 @@ static int parse_payload(const uint8_t *p, uint32_t length, struct vgpu_frame *f
         if (frame->u.reset.reserved)
             return violation(reason, "reserved field of RESET is not 0");
         return 1;
+    case VGPU_LINK_WINDOW:
+        return parse_window(p, frame);
+    case VGPU_LINK_CHANNEL_ENABLE:
+    case VGPU_LINK_CHANNEL_RESET:
+        return parse_channel(p, frame, reason);
     }
     return 1; /* CANCEL has none */
 }
@@ -101,6 +137,7 @@ int vgpu_frame_parse(const uint8_t *data, size_t size, struct vgpu_frame *frame,
     uint32_t length = vgpu_load_le32(data + AT(header, length));
     *frame = (struct vgpu_frame){
         .type = vgpu_load_le16(data + AT(header, type)),
+        .fd_count = vgpu_load_le16(data + AT(header, fd_count)),
         .seq = vgpu_load_le64(data + AT(header, seq)),
     };
     if (vgpu_load_le32(data + AT(header, magic)) != VGPU_LINK_MAGIC)
@@ -108,8 +145,10 @@ int vgpu_frame_parse(const uint8_t *data, size_t size, struct vgpu_frame *frame,
     int rc = check_length(frame->type, length, reason);
     if (rc)
         return rc;
-    if (vgpu_load_le16(data + AT(header, fd_count)))
+    if (frame->type != VGPU_LINK_WINDOW && frame->fd_count)
         return violation(reason, "fd_count is not 0");
+    if (frame->fd_count > VGPU_LINK_MAX_FDS)
+        return violation(reason, "fd_count is over 16");
     if (vgpu_load_le32(data + AT(header, reserved)))
         return violation(reason, "reserved field of the header is not 0");
     bool numbered = frame->type == VGPU_LINK_REQUEST || frame->type == VGPU_LINK_CANCEL;
@@ -133,6 +172,8 @@ const char *vgpu_frame_order_check(struct vgpu_frame_order *order, const struct 
         return "a message before HELLO";
     if (!order->welcomed)
         return "a message before WELCOME";
+    if (order->brings && !order->window && frame->type != VGPU_LINK_WINDOW)
+        return "a message before the window is complete"; /* L16 */
     switch (frame->type) {
     case VGPU_LINK_REQUEST:
         if (frame->seq <= order->last_seq)
@@ -149,6 +190,15 @@ const char *vgpu_frame_order_check(struct vgpu_frame_order *order, const struct 
         break;
     case VGPU_LINK_RESET:
         order->outstanding = false;
+        break;
+    case VGPU_LINK_WINDOW:
+        if (!order->channels || !order->brings)
+            return order->channels ? "WINDOW from a local client" : "WINDOW without channels";
+        break;
+    case VGPU_LINK_CHANNEL_ENABLE:
+    case VGPU_LINK_CHANNEL_RESET:
+        if (!order->window)
+            return "a message about a channel without a window";
         break;
     }
     return NULL;
@@ -185,6 +235,30 @@ size_t vgpu_frame_refuse(uint8_t *out, uint32_t reason, const char *text)
     vgpu_store_le32(p + AT(refuse, text_length), (uint32_t)length);
     memcpy(p + sizeof(struct vgpu_link_refuse), text, length);
     return HEADER + sizeof(struct vgpu_link_refuse) + length;
+}
+
+size_t vgpu_frame_window(uint8_t *out, const struct vgpu_link_window *window, uint16_t fd_count)
+{
+    uint8_t *p = out + HEADER;
+    put_header(out, VGPU_LINK_WINDOW, sizeof(*window), 0);
+    vgpu_store_le16(out + AT(header, fd_count), fd_count);
+    vgpu_store_le64(p + AT(window, window_bytes), window->window_bytes);
+    vgpu_store_le32(p + AT(window, channel_count), window->channel_count);
+    vgpu_store_le32(p + AT(window, channel_bytes), window->channel_bytes);
+    vgpu_store_le32(p + AT(window, first), window->first);
+    vgpu_store_le32(p + AT(window, channels), window->channels);
+    return HEADER + sizeof(*window);
+}
+
+size_t vgpu_frame_state(uint8_t *out, const struct vgpu_link_channel *channel)
+{
+    uint8_t *p = out + HEADER;
+    put_header(out, VGPU_LINK_CHANNEL_STATE, sizeof(*channel), 0);
+    vgpu_store_le32(p + AT(channel, channel), channel->channel);
+    vgpu_store_le32(p + AT(channel, serial), channel->serial);
+    vgpu_store_le32(p + AT(channel, state), channel->state);
+    vgpu_store_le32(p + AT(channel, error), channel->error);
+    return HEADER + sizeof(*channel);
 }
 
 size_t vgpu_frame_response(uint8_t *out, uint64_t seq, uint32_t error_code, const void *response,

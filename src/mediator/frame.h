@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The link's framing and the order of its messages, as the mediator sees them (docs/link.md L1, L3,
- * L8, L9). Pure: bytes in, message or reason out. It knows no socket and no VM.
+ * L8, L9 and what it says of channels). Pure: bytes in, message or reason out. It knows no socket
+ * and no VM.
  */
 #ifndef VGPU_MEDIATOR_FRAME_H
 #define VGPU_MEDIATOR_FRAME_H
@@ -16,7 +17,8 @@
 
 /* A message from a device, checked; `bytes` points into the buffer it was read from. */
 struct vgpu_frame {
-    uint16_t type; /* enum vgpu_link_type */
+    uint16_t type;     /* enum vgpu_link_type */
+    uint16_t fd_count; /* descriptors that come with it */
     uint64_t seq;
     size_t size; /* header and payload */
     union {
@@ -27,6 +29,8 @@ struct vgpu_frame {
             uint32_t length;
         } request;
         struct vgpu_link_reset reset;
+        struct vgpu_link_window window;
+        struct vgpu_link_channel channel; /* ENABLE and RESET of one */
     } u;
 };
 
@@ -41,6 +45,9 @@ int vgpu_frame_parse(const uint8_t *data, size_t size, struct vgpu_frame *frame,
 struct vgpu_frame_order {
     bool greeted;      /* HELLO has come */
     bool welcomed;     /* and was answered */
+    bool channels;     /* ... with channels */
+    bool brings;       /* ... and a window of its own, by WINDOW: it is a device */
+    bool window;       /* the window is there, whoever made it */
     bool outstanding;  /* a request is */
     uint64_t last_seq; /* of a REQUEST */
     uint64_t outstanding_seq;
@@ -54,6 +61,9 @@ size_t vgpu_frame_welcome(uint8_t *out, uint16_t type, uint64_t features, uint32
                           uint32_t pool_id, uint32_t priority);
 /* text is cut to VGPU_LINK_REFUSE_TEXT_MAX bytes. */
 size_t vgpu_frame_refuse(uint8_t *out, uint32_t reason, const char *text);
+/* fd_count descriptors are sent with it. */
+size_t vgpu_frame_window(uint8_t *out, const struct vgpu_link_window *window, uint16_t fd_count);
+size_t vgpu_frame_state(uint8_t *out, const struct vgpu_link_channel *channel);
 /* length is at most VGPU_MAILBOX_BYTES. */
 size_t vgpu_frame_response(uint8_t *out, uint64_t seq, uint32_t error_code, const void *response,
                            uint32_t length);

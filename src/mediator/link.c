@@ -13,6 +13,7 @@
 #include "mediator/broker.h"
 #include "mediator/endpoint.h"
 #include "mediator/local.h"
+#include "mediator/tenant_window.h"
 
 #define HELLO_LIMIT_NS (5 * VGPU_NS_PER_S) /* L3 */
 
@@ -77,6 +78,8 @@ void vgpu_link_close(struct vgpu_link *link, enum vgpu_link_end end, const char 
         return;
     link->closing = true;
     link->end = end;
+    while (link->fd_count)
+        vgpu_fd_close(&link->fds[--link->fd_count]);
     has_greeted(link);
     log_end(link, reason);
     vgpu_loop_remove(link->mediator->loop, &link->source);
@@ -89,6 +92,19 @@ static void on_hello_limit(struct vgpu_timer *timer)
 {
     struct vgpu_link *link = vgpu_list_entry(timer, struct vgpu_link, timer);
     vgpu_link_close(link, VGPU_LINK_VIOLATION, "no HELLO in 5 s");
+}
+
+/* Hands over the descriptors that came with the message. */
+static const char *take_window(struct vgpu_link *link, const struct vgpu_frame *frame)
+{
+    uint32_t count = frame->fd_count;
+    if (count > link->fd_count)
+        return "fewer descriptors came than fd_count says";
+    link->fd_count -= count;
+    const char *reason = vgpu_tenant_window_take(link->tenant, &frame->u.window, link->fds, count);
+    memmove(link->fds, link->fds + count, link->fd_count * sizeof(link->fds[0]));
+    link->order.window = vgpu_window_complete(link->tenant->window);
+    return reason;
 }
 
 static void deliver(struct vgpu_link *link, const struct vgpu_frame *frame)
@@ -114,24 +130,56 @@ static void deliver(struct vgpu_link *link, const struct vgpu_frame *frame)
     case VGPU_LINK_RESET:
         vgpu_broker_reset(link->tenant, frame->u.reset.generation);
         break;
+    case VGPU_LINK_WINDOW:
+        reason = take_window(link, frame);
+        break;
+    case VGPU_LINK_CHANNEL_ENABLE:
+        reason = vgpu_tenant_channel_enable(link->tenant, frame->u.channel.channel,
+                                            frame->u.channel.serial);
+        break;
+    case VGPU_LINK_CHANNEL_RESET:
+        reason = vgpu_tenant_channel_reset(link->tenant, frame->u.channel.channel,
+                                           frame->u.channel.serial);
+        break;
     }
+    if (reason)
+        vgpu_link_close(link, VGPU_LINK_VIOLATION, reason);
+}
+
+/* Nobody but a device whose window is not complete has a reason to send any. */
+static unsigned takes_fds(const struct vgpu_link *link)
+{
+    return link->order.brings && !link->order.window ? VGPU_LINK_MAX_FDS : 0;
+}
+
+/* Descriptors stand beside the first byte of their message, so they are there when it is whole. */
+static bool keep_fds(struct vgpu_link *link, struct vgpu_net_ancillary *ancillary)
+{
+    if (ancillary->excess || ancillary->fd_count > VGPU_LINK_MAX_FDS - link->fd_count) {
+        vgpu_net_close_fds(ancillary);
+        vgpu_link_close(link, VGPU_LINK_VIOLATION,
+                        takes_fds(link) ? "more descriptors came than there is room for"
+                                        : "descriptors came with a message");
+        return false;
+    }
+    memcpy(link->fds + link->fd_count, ancillary->fds, ancillary->fd_count * sizeof(link->fds[0]));
+    link->fd_count += ancillary->fd_count;
+    return true;
 }
 
 static void on_readable(struct vgpu_link *link)
 {
     struct vgpu_net_ancillary ancillary;
     ssize_t n = vgpu_net_recv(link->source.fd, link->in + link->in_used,
-                              sizeof(link->in) - link->in_used, 0, &ancillary);
+                              sizeof(link->in) - link->in_used, takes_fds(link), &ancillary);
     if (n == -EAGAIN)
         return;
     if (n <= 0) {
         vgpu_link_close(link, VGPU_LINK_LOST, n ? strerror((int)-n) : "closed by the other side");
         return;
     }
-    if (ancillary.excess) {
-        vgpu_link_close(link, VGPU_LINK_VIOLATION, "descriptors came with a message");
+    if (!keep_fds(link, &ancillary))
         return;
-    }
     link->in_used += (size_t)n;
     size_t at = 0;
     while (!link->closing) {
@@ -145,6 +193,8 @@ static void on_readable(struct vgpu_link *link)
         deliver(link, &frame);
         at += frame.size;
     }
+    if (!link->closing && link->fd_count && at == link->in_used)
+        vgpu_link_close(link, VGPU_LINK_VIOLATION, "descriptors came that no message speaks of");
     /* What is left is less than one message, and the buffer holds two. */
     memmove(link->in, link->in + at, link->in_used - at);
     link->in_used -= at;
@@ -246,6 +296,20 @@ void vgpu_link_send(struct vgpu_link *link, const uint8_t *bytes, size_t length)
         return;
     }
     vgpu_loop_change(link->mediator->loop, &link->source, EPOLLIN | EPOLLOUT);
+}
+
+void vgpu_link_send_fds(struct vgpu_link *link, const uint8_t *bytes, size_t length, const int *fds,
+                        uint32_t fd_count)
+{
+    if (link->closing)
+        return;
+    ssize_t n = -EAGAIN;
+    if (link->out_start == link->out_end)
+        n = vgpu_net_send(link->source.fd, bytes, length, fds, fd_count);
+    if (n < 0 && n != -EAGAIN)
+        vgpu_link_close(link, VGPU_LINK_LOST, strerror((int)-n));
+    else if (n != (ssize_t)length)
+        vgpu_link_close(link, VGPU_LINK_VIOLATION, "it does not take its window");
 }
 
 void vgpu_link_respond(struct vgpu_link *link, uint64_t seq, uint32_t error_code,

@@ -34,7 +34,9 @@ struct vgpu_link {
     uint32_t *greeting; /* counts those that have not said HELLO; NULL: it has */
     bool closing;
     enum vgpu_link_end end;
-    char name[160]; /* the socket's path, or "local uid=N pid=N"; for logs */
+    char name[160];             /* the socket's path, or "local uid=N pid=N"; for logs */
+    int fds[VGPU_LINK_MAX_FDS]; /* came with bytes whose message is not whole yet */
+    uint32_t fd_count;
     size_t in_used;
     uint8_t in[2 * VGPU_FRAME_MAX];
     uint8_t *out; /* what could not be sent yet */
@@ -49,6 +51,10 @@ void vgpu_link_greets(struct vgpu_link *link, uint32_t *count);
 
 /* Send; what breaks L2 closes the link. They do nothing to one that is closing. */
 void vgpu_link_send(struct vgpu_link *link, const uint8_t *bytes, size_t length);
+/* With descriptors, which stay the caller's. Only while nothing waits to be sent: who does not take
+ * its first messages is closed. */
+void vgpu_link_send_fds(struct vgpu_link *link, const uint8_t *bytes, size_t length, const int *fds,
+                        uint32_t fd_count);
 void vgpu_link_respond(struct vgpu_link *link, uint64_t seq, uint32_t error_code,
                        const void *response, uint32_t length);
 void vgpu_link_refuse(struct vgpu_link *link, uint32_t reason, const char *text);

@@ -260,10 +260,12 @@ static void raise_limits(struct vgpu_mediator *m)
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit))
         return;
-    m->files_soft = limit.rlim_cur;
+    m->files_soft = m->files_limit = limit.rlim_cur;
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit))
         vgpu_log(VGPU_LOG_WARN, "limits", "reason=\"%s\"", strerror(errno));
+    else
+        m->files_limit = limit.rlim_max;
 }
 
 /* One that cannot be made (a read-only or a stranger's directory) costs the guard, not the service.

@@ -27,6 +27,7 @@
 
 struct vgpu_link;
 struct vgpu_probe;
+struct vgpu_window;
 struct vgpu_worker;
 
 /* One GPU of one pool; the scheduler knows it by its index. */
@@ -53,6 +54,7 @@ struct vgpu_recent {
     uint64_t seq;       /* 0: none */
     uint64_t worker_id; /* that served it, 0: the mediator itself */
     bool opened;        /* it was a SESSION_OPEN that succeeded */
+    bool bound;         /* ... a SESSION_CHANNEL */
     uint64_t session;
 };
 
@@ -69,10 +71,11 @@ struct vgpu_tenant {
     uint32_t gpu;
     uint32_t priority;
     uint64_t features;
-    struct vgpu_quota *quota; /* of its device memory, with what its workers hold */
-    uint32_t max_sessions;    /* beside session 0 */
-    uint32_t uid;             /* of its workers, or VGPU_SETTINGS_NO_UID */
-    struct vgpu_link *link;   /* NULL: detached */
+    struct vgpu_quota *quota;   /* of its device memory, with what its workers hold */
+    uint32_t max_sessions;      /* beside session 0 */
+    uint32_t uid;               /* of its workers, or VGPU_SETTINGS_NO_UID */
+    struct vgpu_link *link;     /* NULL: detached */
+    struct vgpu_window *window; /* of this link; NULL: it has none */
     struct vgpu_lease_tenant lease;
 
     struct vgpu_list sessions;
@@ -127,6 +130,8 @@ struct vgpu_mediator {
     struct vgpu_lock watch_lock;          /* in the first watched directory */
     struct vgpu_lock listen_lock;         /* beside the listening socket */
     uint64_t files_soft;                  /* RLIMIT_NOFILE as it was: workers get it back */
+    uint64_t files_limit;                 /* ... and as it is */
+    uint32_t window_files;                /* descriptors of windows, those to come included */
     struct vgpu_log_limit stranger_limit; /* for lines that whoever connects can cause */
     struct vgpu_timer stop_timer;
     bool stopping;

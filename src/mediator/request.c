@@ -25,6 +25,7 @@ static bool is_known(uint32_t opcode)
     case VGPU_OP_SESSION_OPEN:
     case VGPU_OP_SESSION_CLOSE:
     case VGPU_OP_SESSION_REQUEST:
+    case VGPU_OP_SESSION_CHANNEL:
     case VGPU_OP_STAGE_WRITE:
     case VGPU_OP_STAGE_DROP:
     case VGPU_OP_MODULE_LOAD:
@@ -72,6 +73,14 @@ static uint32_t read_session(const uint8_t *bytes, uint32_t length, struct vgpu_
     bool exact = route->opcode == VGPU_OP_SESSION_OPEN || route->opcode == VGPU_OP_SESSION_CLOSE;
     if (exact && data_length != sizeof(struct vgpu_session_prefix))
         return invalid(reason, "the data part is longer than a session number");
+    if (route->opcode == VGPU_OP_SESSION_CHANNEL) {
+        if (data_length != sizeof(struct vgpu_session_channel))
+            return invalid(reason, "the data part is not a session number and a channel");
+        const uint8_t *p = bytes + offset;
+        route->channel = vgpu_load_le32(p + offsetof(struct vgpu_session_channel, channel));
+        if (vgpu_load_le32(p + offsetof(struct vgpu_session_channel, reserved)))
+            return invalid(reason, "reserved field of SESSION_CHANNEL is not 0");
+    }
     return VGPU_ERR_NONE;
 }
 

@@ -16,6 +16,7 @@ struct vgpu_route {
     uint32_t opcode;
     bool typed;       /* below 0x1000: a CUresult that is not 0 is error 5 (P7) */
     uint64_t session; /* 0 for typed requests */
+    uint32_t channel; /* SESSION_CHANNEL */
 };
 
 /*

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vgpu/ring.h"
+
 struct vgpu_settings *vgpu_settings_default(void)
 {
     struct vgpu_settings *s = calloc(1, sizeof(*s));
@@ -16,6 +18,7 @@ struct vgpu_settings *vgpu_settings_default(void)
     s->max_vms = 256;
     s->local_vm_base = 1000000;
     s->local_clients = 64;
+    s->local_window = VGPU_WINDOW_BYTES_DEFAULT;
     s->default_sessions = 16;
     s->default_memory = 1ull << 30;
     s->context_memory = 526ull << 20; /* as measured on an H200 */

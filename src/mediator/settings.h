@@ -73,6 +73,7 @@ struct vgpu_settings {
     uint32_t max_vms;
     uint32_t local_vm_base;
     uint32_t local_clients;    /* of one user */
+    uint64_t local_window;     /* bytes of a local client's window at most, 0: it gets none */
     uint32_t default_sessions; /* beside session 0 */
     uint64_t default_memory;   /* bytes a tenant and GPU */
     uint64_t context_memory;   /* bytes that a GPU context takes from the card */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/parse.h"
+#include "vgpu/ring.h"
 
 #define MAX_FILE (1u << 20)
 #define MAX_LINE 1024
@@ -190,12 +191,20 @@ static int set_mediator(struct reader *r, const char *key, const char *value)
         return set_u32(r, key, value, 1, VGPU_SETTINGS_VMS, &s->max_vms);
     if (!strcmp(key, "local_clients"))
         return set_u32(r, key, value, 1, VGPU_SETTINGS_VMS, &s->local_clients);
+    if (!strcmp(key, "local_window")) {
+        if (vgpu_parse_size(value, 0, VGPU_WINDOW_BYTES_MAX, &s->local_window) ||
+            (s->local_window && s->local_window < VGPU_WINDOW_BYTES_MIN) ||
+            s->local_window & (s->local_window - 1))
+            return fail(r, "local_window = '%s' is neither 0 nor a power of two from 1M to 1T",
+                        value);
+        return 0;
+    }
     if (!strcmp(key, "local_vm_base"))
         return set_u32(r, key, value, 0, UINT32_MAX - VGPU_SETTINGS_VMS, &s->local_vm_base);
     return fail(r,
                 "unknown key '%s' in [mediator] (known: listen watch log_level worker "
                 "worker_uid_base admit_unknown allow_pageable_access max_vms local_vm_base "
-                "local_clients)",
+                "local_clients local_window)",
                 key);
 }
 

@@ -13,6 +13,7 @@
 #include "mediator/endpoint.h"
 #include "mediator/link.h"
 #include "mediator/local.h"
+#include "mediator/tenant_window.h"
 #include "mediator/worker.h"
 
 struct vgpu_tenant *vgpu_tenant_find(struct vgpu_mediator *m, uint32_t vm_id)
@@ -49,8 +50,11 @@ struct vgpu_session *vgpu_tenant_session_open(struct vgpu_tenant *t, uint64_t id
 
 void vgpu_tenant_session_close(struct vgpu_tenant *t, struct vgpu_session *s)
 {
-    if (s->worker)
+    vgpu_tenant_channel_lost(t, s, true, VGPU_CHANNEL_SESSION_LOST);
+    if (s->worker) {
+        vgpu_tenant_worker_leaving(s->worker);
         vgpu_worker_end(s->worker);
+    }
     vgpu_list_remove(&s->node);
     t->session_count -= s->id != 0;
     free(s);
@@ -202,31 +206,44 @@ void vgpu_broker_hello(struct vgpu_link *link, const struct vgpu_link_hello *hel
         refuse(link, vm_id, a.refusal, a.text);
         return;
     }
+    bool local = !link->endpoint, channels = a.features & VGPU_LINK_FEATURE_CHANNELS;
+    const char *wrong = channels && !local ? vgpu_tenant_window_refusal(hello) : NULL;
+    if (wrong) {
+        snprintf(text, sizeof(text), "vm %u: %s", vm_id, wrong);
+        refuse(link, vm_id, VGPU_REFUSE_INVALID, text);
+        return;
+    }
     struct vgpu_tenant *t = vgpu_tenant_find(m, vm_id);
     if (t && t->link) {
         snprintf(text, sizeof(text), "vm %u: another device with this number is attached", vm_id);
         refuse(link, vm_id, VGPU_REFUSE_DUPLICATE, text);
         return;
     }
-    bool local = !link->endpoint;
     uint64_t account = vgpu_ledger_key(local, local ? link->local_uid : vm_id);
     if (t ? !take_again(m, t, account, &a) : !(t = make_tenant(m, vm_id, local, account, &a))) {
         snprintf(text, sizeof(text), "vm %u: no room now (max_vms = %u)", vm_id, m->max_vms);
         refuse(link, vm_id, VGPU_REFUSE_FULL, text);
         return;
     }
-    t->features = a.features;
+    if (channels)
+        vgpu_tenant_window_open(t, link, hello);
+    t->features = a.features & ~(t->window ? 0 : VGPU_LINK_FEATURE_CHANNELS);
     t->max_sessions = a.sessions;
     t->uid = a.uid;
     t->link = link;
     link->tenant = t;
     link->attached_ns = vgpu_loop_now(m->loop);
     link->order.welcomed = true;
+    link->order.channels = t->window;
+    link->order.brings = t->window && !local;
+    link->order.window = t->window && local;
     log_attached(link, t, hello);
     uint8_t message[VGPU_FRAME_MAX];
     vgpu_link_send(link, message,
                    vgpu_frame_welcome(message, VGPU_LINK_WELCOME, t->features, t->vm_id,
                                       (uint32_t)t->pool, t->priority));
+    if (t->window && local)
+        vgpu_tenant_window_send(t);
 }
 
 /* The keys of these two lines are read by tools: keep them. */
@@ -261,6 +278,7 @@ void vgpu_broker_detach(struct vgpu_link *link)
         log_counters(m, t, "detached", state);
     }
     vgpu_tenant_end_sessions(t);
+    vgpu_tenant_window_close(t);
     vgpu_broker_release(m, t);
     vgpu_mediator_schedule(m);
 }
@@ -281,12 +299,13 @@ void vgpu_broker_log_status(struct vgpu_mediator *m)
         struct vgpu_tenant *t = m->tenants[i];
         if (!t)
             continue;
-        char state[160];
+        char state[320], window[128];
+        vgpu_tenant_window_status(t, window, sizeof(window));
         snprintf(state, sizeof(state),
-                 "link=%s open=%u workers=%u leased=%s memory=%llu quota=%llu",
+                 "link=%s open=%u workers=%u leased=%s memory=%llu quota=%llu%s",
                  t->link ? "up" : "down", t->session_count, t->worker_count,
                  t->lease.lease ? "yes" : "no", (unsigned long long)vgpu_quota_held(t->quota),
-                 (unsigned long long)t->quota->quota_bytes);
+                 (unsigned long long)t->quota->quota_bytes, window);
         log_counters(m, t, "status", state);
         count++;
     }

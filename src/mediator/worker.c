@@ -16,6 +16,7 @@
 #include "mediator/broker.h"
 #include "mediator/launch.h"
 #include "mediator/probe.h"
+#include "mediator/tenant_window.h"
 #include "vgpu/curesult.h"
 #include "vgpu/worker.h"
 
@@ -66,6 +67,24 @@ static void on_timer(struct vgpu_timer *timer)
     }
 }
 
+static void on_channel_timer(struct vgpu_timer *timer)
+{
+    struct vgpu_worker *w = vgpu_list_entry(timer, struct vgpu_worker, channel_timer);
+    vgpu_worker_kill(w, CUDA_ERROR_LAUNCH_FAILED,
+                     "it did not attach or let go of its channel in time");
+}
+
+void vgpu_worker_owes_channel(struct vgpu_worker *w, bool owes)
+{
+    struct vgpu_mediator *m = w->mediator;
+    w->channel_owed = owes && !w->killed;
+    if (!w->channel_owed)
+        vgpu_loop_timer_cancel(m->loop, &w->channel_timer);
+    else if (w->ready) /* it has all the time that it is given to get ready first */
+        vgpu_loop_timer_set(m->loop, &w->channel_timer,
+                            vgpu_loop_now(m->loop) + m->settings->answer_ms * VGPU_NS_PER_MS);
+}
+
 void vgpu_worker_kill(struct vgpu_worker *w, uint32_t status, const char *reason)
 {
     if (w->killed)
@@ -77,6 +96,7 @@ void vgpu_worker_kill(struct vgpu_worker *w, uint32_t status, const char *reason
     if (!w->gone)
         kill(w->pid, SIGKILL); /* not reaped yet, so the pid is still its own */
     close_socket(w);
+    vgpu_worker_owes_channel(w, false);
     if (w->session)
         vgpu_broker_worker_lost(w, status, reason);
     arm(w, KILL_LIMIT_NS);
@@ -91,6 +111,7 @@ void vgpu_worker_end(struct vgpu_worker *w)
 {
     w->session = NULL;
     w->pending = 0;
+    vgpu_worker_owes_channel(w, false);
     if (w->killed)
         return;
     vgpu_lease_member_end(w->mediator->leases, &w->lease, vgpu_loop_now(w->mediator->loop));
@@ -100,7 +121,7 @@ void vgpu_worker_end(struct vgpu_worker *w)
 
 /* Sends one packet; false when it was not taken. */
 static int send_packet(struct vgpu_worker *w, uint32_t type, uint64_t seq, const void *payload,
-                       uint32_t length)
+                       uint32_t length, const int *fds, uint32_t fd_count)
 {
     uint8_t packet[VGPU_WORKER_MAX_MESSAGE];
     struct vgpu_worker_header header = {.type = type, .length = length, .seq = seq};
@@ -109,18 +130,24 @@ static int send_packet(struct vgpu_worker *w, uint32_t type, uint64_t seq, const
     memcpy(packet, &header, sizeof(header));
     if (length)
         memcpy(packet + sizeof(header), payload, length);
-    ssize_t n = vgpu_net_send(w->source.fd, packet, sizeof(header) + length, NULL, 0);
+    ssize_t n = vgpu_net_send(w->source.fd, packet, sizeof(header) + length, fds, fd_count);
     return n < 0 ? (int)n : 0;
 }
 
-/* CANCEL, GRANT and RECALL cannot be left out: who does not take them is ended. */
+/* Nothing but a REQUEST can be left out: who does not take the rest is ended. */
+void vgpu_worker_send(struct vgpu_worker *w, uint32_t type, uint64_t seq, const void *payload,
+                      uint32_t length, const int *fds, uint32_t fd_count)
+{
+    int rc = send_packet(w, type, seq, payload, length, fds, fd_count);
+    if (rc == -EAGAIN || rc == -ENOBUFS || rc == -ETOOMANYREFS)
+        break_rules(w, "it does not read its socket");
+    /* Any other error: it is gone, and SIGCHLD says so. */
+}
+
 static void send_or_kill(struct vgpu_worker *w, uint32_t type, uint64_t seq, const void *payload,
                          uint32_t length)
 {
-    int rc = send_packet(w, type, seq, payload, length);
-    if (rc == -EAGAIN || rc == -ENOBUFS)
-        break_rules(w, "it does not read its socket");
-    /* Any other error: it is gone, and SIGCHLD says so. */
+    vgpu_worker_send(w, type, seq, payload, length, NULL, 0);
 }
 
 /* What it was silent for before counts: cancelling again and again keeps no hung worker alive. */
@@ -138,7 +165,8 @@ int vgpu_worker_request(struct vgpu_worker *w, uint64_t seq, uint32_t request_id
     struct vgpu_worker_request request = {.request_id = request_id, .length = length};
     memcpy(payload, &request, sizeof(request));
     memcpy(payload + sizeof(request), bytes, length);
-    int rc = send_packet(w, VGPU_WORKER_REQUEST, seq, payload, (uint32_t)sizeof(request) + length);
+    int rc = send_packet(w, VGPU_WORKER_REQUEST, seq, payload, (uint32_t)sizeof(request) + length,
+                         NULL, 0);
     if (rc == -EAGAIN || rc == -ENOBUFS)
         return -EAGAIN;
     w->pending = seq;
@@ -197,6 +225,8 @@ static void on_ready(struct vgpu_worker *w)
         await_answer(w);
     else
         vgpu_loop_timer_cancel(w->mediator->loop, &w->timer);
+    if (w->channel_owed)
+        vgpu_worker_owes_channel(w, true);
     if (w->session)
         vgpu_broker_worker_ready(w);
 }
@@ -220,6 +250,35 @@ static void on_response(struct vgpu_worker *w, uint64_t seq, const uint8_t *payl
     vgpu_broker_answer(w, seq, response.error_code, payload + sizeof(response), response.length);
 }
 
+static bool is_length(uint32_t type, uint32_t length)
+{
+    switch (type) {
+    case VGPU_WORKER_RESPONSE:
+        return true; /* it says itself how long it is */
+    case VGPU_WORKER_CHANNEL:
+        return length == sizeof(struct vgpu_worker_channel);
+    case VGPU_WORKER_WANT_EXTENT:
+    case VGPU_WORKER_RETURN_EXTENT:
+        return length == sizeof(struct vgpu_worker_extent);
+    }
+    return !length;
+}
+
+/* About its channel and its extents. */
+static void on_window_packet(struct vgpu_worker *w, const struct vgpu_worker_header *header,
+                             const uint8_t *payload)
+{
+    const char *wrong;
+    if (header->type == VGPU_WORKER_CHANNEL)
+        wrong = vgpu_tenant_worker_channel(w, payload);
+    else if (header->type == VGPU_WORKER_WANT_EXTENT)
+        wrong = vgpu_tenant_worker_want(w, header->seq, payload);
+    else
+        wrong = vgpu_tenant_worker_return(w, payload);
+    if (wrong)
+        break_rules(w, wrong);
+}
+
 static void on_packet(struct vgpu_worker *w, const uint8_t *packet, size_t size)
 {
     struct vgpu_mediator *m = w->mediator;
@@ -233,8 +292,8 @@ static void on_packet(struct vgpu_worker *w, const uint8_t *packet, size_t size)
         break_rules(w, "a packet's length is not what came");
         return;
     }
-    if (header.type != VGPU_WORKER_RESPONSE && header.length) {
-        break_rules(w, "a packet is too long for its type");
+    if (!is_length(header.type, header.length)) {
+        break_rules(w, "a packet is too long or too short for its type");
         return;
     }
     if (w->ready == (header.type == VGPU_WORKER_READY)) {
@@ -259,6 +318,11 @@ static void on_packet(struct vgpu_worker *w, const uint8_t *packet, size_t size)
         if (rc)
             break_rules(w, "RETURN of a lease that it does not have");
         break;
+    case VGPU_WORKER_CHANNEL:
+    case VGPU_WORKER_WANT_EXTENT:
+    case VGPU_WORKER_RETURN_EXTENT:
+        on_window_packet(w, &header, packet + sizeof(header));
+        return;
     default:
         break_rules(w, "a packet of an unknown type");
         return;
@@ -337,6 +401,8 @@ int vgpu_worker_start(struct vgpu_mediator *m, struct vgpu_tenant *tenant, uint6
     w->id = ++m->last_worker_id;
     w->session_id = session_id;
     w->timer.call = on_timer;
+    w->channel_timer.call = on_channel_timer;
+    vgpu_arena_holder_init(&w->extents);
     w->source.call = on_event;
     w->source.fd = w->voice.source.fd = -1;
     w->voice.mediator = m;
@@ -406,9 +472,11 @@ static void on_gone(struct vgpu_worker *w, int status)
     }
     close_socket(w);
     vgpu_loop_timer_cancel(m->loop, &w->timer);
+    vgpu_worker_owes_channel(w, false);
     vgpu_lease_member_remove(m->leases, &w->lease, vgpu_loop_now(m->loop));
     vgpu_list_remove(&w->node);
     tenant->worker_count--;
+    vgpu_tenant_worker_gone(w);
     free(w);
     vgpu_broker_release(m, tenant);
     vgpu_mediator_schedule(m);

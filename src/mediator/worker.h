@@ -6,6 +6,7 @@
 #ifndef VGPU_MEDIATOR_WORKER_H
 #define VGPU_MEDIATOR_WORKER_H
 
+#include "mediator/arena.h"
 #include "mediator/mediator.h"
 #include "mediator/voice.h"
 
@@ -28,6 +29,10 @@ struct vgpu_worker {
     uint64_t silent_ns; /* waited for answers that were cancelled, since it last said anything */
     struct vgpu_timer timer; /* for READY, an answer, its end: whichever is owed */
     struct vgpu_lease_member lease;
+    struct vgpu_window *window; /* that it was given part of; NULL: of none */
+    struct vgpu_arena_holder extents;
+    bool channel_owed; /* the answer to ATTACH or DETACH */
+    struct vgpu_timer channel_timer;
 };
 
 /*
@@ -40,6 +45,12 @@ int vgpu_worker_start(struct vgpu_mediator *m, struct vgpu_tenant *tenant, uint6
 int vgpu_worker_request(struct vgpu_worker *worker, uint64_t seq, uint32_t request_id,
                         const uint8_t *bytes, uint32_t length);
 void vgpu_worker_cancel(struct vgpu_worker *worker, uint64_t seq);
+
+/* Any other packet, with descriptors that stay the caller's. One that does not read is killed. */
+void vgpu_worker_send(struct vgpu_worker *worker, uint32_t type, uint64_t seq, const void *payload,
+                      uint32_t length, const int *fds, uint32_t fd_count);
+/* It owes the answer to an ATTACH or DETACH, from now on (again), or does so no more. */
+void vgpu_worker_owes_channel(struct vgpu_worker *worker, bool owes);
 
 /* Its session ends: closes the socket, which ends the process (W6); kills it if it does not. */
 void vgpu_worker_end(struct vgpu_worker *worker);

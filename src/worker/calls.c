@@ -271,10 +271,9 @@ void *vgpu_calls_window(struct vgpu_calls *calls, struct vgpu_call_frame *frame,
 
 /* ---- Running ---- */
 
+/* Each time: typed requests, fences and the end of other contexts move the driver's own. */
 static CUresult use(struct vgpu_calls *calls, struct vgpu_calls_entry *context)
 {
-    if (calls->current == context)
-        return CUDA_SUCCESS;
     CUresult status = calls->ops->context_use(calls->driver, context->object);
     calls->current = status == CUDA_SUCCESS ? context : NULL;
     return status;
@@ -349,6 +348,7 @@ bool vgpu_calls_can_begin(const struct vgpu_calls *calls, const struct vgpu_call
     switch (info->opcode) {
     case VGPU_CALL_CONTEXT_SYNCHRONIZE:
     case VGPU_CALL_STREAM_SYNCHRONIZE:
+    case VGPU_CALL_STREAM_FENCE:
     case VGPU_CALL_EVENT_SYNCHRONIZE:
     case VGPU_CALL_COPY_FROM_DEVICE:
         return true;
@@ -379,6 +379,7 @@ static CUresult begin(struct vgpu_calls *calls, struct vgpu_call_frame *frame,
     case VGPU_CALL_CONTEXT_SYNCHRONIZE:
         return fences->mark_context(calls->driver, fence);
     case VGPU_CALL_STREAM_SYNCHRONIZE:
+    case VGPU_CALL_STREAM_FENCE:
         if (!find_stream(calls, frame, in[0], &stream))
             return CUDA_ERROR_INVALID_HANDLE;
         return fences->mark_stream(calls->driver, stream, fence);

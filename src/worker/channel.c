@@ -14,6 +14,7 @@
 #include "common/wire.h"
 #include "worker/channel_parts.h"
 #include "worker/decode.h"
+#include "worker/finish.h"
 
 #define POOL (VGPU_RING_COMPLETIONS + VGPU_CHANNEL_ASKED_MAX)
 
@@ -73,7 +74,9 @@ static void answer_request(struct vgpu_channel_server *c, const struct vgpu_ring
 static void on_answer(struct vgpu_sink *sink, void *tag, const struct vgpu_answer *a)
 {
     struct vgpu_channel_server *c = (struct vgpu_channel_server *)sink;
-    answer_request(c, tag, a);
+    if (!c->told)
+        answer_request(c, tag, a);
+    c->told = false;
     c->job = NULL;
     c->hold = VGPU_HOLD_NOTHING;
 }
@@ -105,8 +108,16 @@ static enum vgpu_channel_hold run_request(struct vgpu_channel_server *c,
     c->taken_ns = vgpu_clock_ns();
     c->job = vgpu_dispatch_submit_here(c->at.dispatcher, body, record->length, &c->sink,
                                        (void *)(uintptr_t)record, &a);
-    if (c->job)
+    if (c->job) {
+        /* P10, P19: it is queued, and that is its answer. On a backend whose launches take their
+         * time the guest must not wait for what it did not ask for. */
+        if (c->job->early) {
+            vgpu_answer_early(&a, c->job);
+            answer_request(c, record, &a);
+            c->told = true;
+        }
         return VGPU_HOLD_JOB;
+    }
     answer_request(c, record, &a);
     return VGPU_HOLD_NOTHING;
 }
@@ -199,12 +210,13 @@ static void run_frame(struct vgpu_channel_server *c, const struct vgpu_ring_reco
     struct vgpu_executor *x = c->executor;
     const struct vgpu_call_info *info = frame->info;
     bool earlier;
-    CUresult status = vgpu_execute_call(x, context, frame, &earlier);
-    if (!record->token)
-        return;
-    if (info->posted) /* its failure is deferred */
+    /* G11: it is queued, its failure will be deferred, and a backend may take its time. */
+    if (info->posted)
         vgpu_channel_answer(c, record, CUDA_SUCCESS, 0, NULL, 0);
-    else if (status == CUDA_SUCCESS)
+    CUresult status = vgpu_execute_call(x, context, frame, &earlier);
+    if (info->posted)
+        return;
+    if (status == CUDA_SUCCESS)
         vgpu_channel_answer(c, record, CUDA_SUCCESS, 0, frame->out,
                             info->out_count * 8u + frame->fill_length);
     else
@@ -478,6 +490,7 @@ void vgpu_channel_detach(struct vgpu_channel_server *c)
     if (c->job)
         vgpu_dispatch_drop(c->at.dispatcher, c->job);
     c->job = NULL;
+    c->told = false;
     c->hold = VGPU_HOLD_NOTHING;
     /* Without the lease nothing is in flight: it was waited for before that went back. */
     if (gate != VGPU_GATE_CLOSED && gate != VGPU_GATE_RETURNED)

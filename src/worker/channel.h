@@ -80,6 +80,7 @@ struct vgpu_channel_server {
     struct vgpu_ring_server ring;
     enum vgpu_channel_hold hold;
     struct vgpu_job *job; /* HOLD_JOB */
+    bool told;            /* that job was answered before it runs */
     uint64_t taken_ns;    /* the same: when */
 
     struct vgpu_pending *pool;

@@ -237,9 +237,13 @@ static bool look(struct vgpu_engine *e, enum vgpu_gate gate)
 static void sleep_until(struct vgpu_engine *e, enum vgpu_gate gate, uint64_t pause_ns)
 {
     int doorbell = vgpu_channel_doorbell(&e->channel);
-    /* Without the lease a record that is there waits for the GRANT. */
-    if (!holds_lease(gate) && vgpu_channel_has_record(&e->channel))
+    /* Without the lease a record that is there waits for the GRANT. One that came since turn()
+     * looked has not had the lease asked for: nothing but its doorbell would wake us. */
+    if (!holds_lease(gate) && vgpu_channel_has_record(&e->channel)) {
+        if (vgpu_channel_wants_lease(&e->channel) && !atomic_load(&e->wants_lease))
+            return;
         doorbell = -1;
+    }
     uint64_t count;
     if (doorbell >= 0 && e->rung) {
         if (read(doorbell, &count, sizeof(count)) < 0)

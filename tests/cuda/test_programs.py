@@ -3,10 +3,13 @@
 the backend for NVIDIA GPUs with our library in the place of NVIDIA's."""
 
 import difflib
+import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
 import unittest
 
 from local_mediator import PATIENCE_S, Mediator, built
@@ -18,10 +21,15 @@ LIBRARY = built("src", "guest", "cuda")
 
 
 class Programs(unittest.TestCase):
+    """By the mailbox."""
+    transport = "mailbox"
+    copies = "2"
+
     def setUp(self):
         self.mediator = Mediator()
         self.addCleanup(self.mediator.close)
-        self.env = dict(os.environ, LD_LIBRARY_PATH=LIBRARY, VGPU_DEVICE="local:" + self.mediator.socket)
+        self.env = dict(os.environ, LD_LIBRARY_PATH=LIBRARY, VGPU_DEVICE="local:" + self.mediator.socket,
+                        VGPU_TRANSPORT=self.transport)
 
     def run_program(self, *command, **env):
         result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -29,6 +37,13 @@ class Programs(unittest.TestCase):
         self.assertEqual(result.returncode, 0,
                          "%s\n%s\n%s\nmediator:\n%s" % (command, result.stdout, result.stderr, self.mediator.text()))
         return result.stdout
+
+    def nobody_is_left(self):
+        """Who ends with copies in flight keeps no worker."""
+        end = time.monotonic() + PATIENCE_S
+        while self.mediator.workers():
+            self.assertLess(time.monotonic(), end, "workers left: %s" % self.mediator.workers())
+            time.sleep(0.02)
 
     def compare(self, ours):
         with open(os.path.join(HERE, "expected.txt"), encoding="utf-8") as f:
@@ -39,6 +54,12 @@ class Programs(unittest.TestCase):
     def test_every_answer_is_nvidias(self):
         """The transcript of NVIDIA's driver, word for word."""
         self.compare(self.run_program(built("tests", "cuda", "cuda_conformance"), KERNELS))
+
+    def test_copies(self):
+        """C10, C11: copies of every kind of memory, as plain memory says."""
+        out = self.run_program(built("tests", "cuda", "cuda_copies"), KERNELS, self.copies)
+        self.assertEqual(out.splitlines()[-1], "the end")
+        self.nobody_is_left()
 
     def test_compiled_with_nvidias_header(self):
         """A program that was compiled against NVIDIA's cuda.h runs unchanged."""
@@ -60,6 +81,14 @@ class Programs(unittest.TestCase):
                                VGPU_LIBCUDA=os.path.join(LIBRARY, "libcuda.so.1"), VGPU_SOURCE=SOURCE)
         self.assertRegex(out, r"\b[1-9]\d* runs, 0 wrong")
 
+    def test_what_a_channel_needs_of_a_backend(self):
+        """G13: copies by the window, fences and pinned memory; on the software backend, and on `cuda` with our library."""
+        for backend in ("software", "cuda"):
+            with self.subTest(backend=backend):
+                out = self.run_program(built("tests", "bench", "window_check"), backend,
+                                       VGPU_LIBCUDA=os.path.join(LIBRARY, "libcuda.so.1"))
+                self.assertRegex(out, r"\b[1-9]\d* checks, 0 wrong")
+
     def test_the_first_program(self):
         """docs/first-cuda-program.md: kernel by clang, program by cc."""
         clang = shutil.which("clang")
@@ -72,6 +101,45 @@ class Programs(unittest.TestCase):
                             os.path.join(SOURCE, "docs", "first-cuda-program", "saxpy.cu"), "-o", ptx],
                            check=True, timeout=PATIENCE_S)
             self.assertIn("1048576 of 1048576 right", self.run_program(built("tests", "cuda", "cuda_saxpy"), ptx))
+
+
+class ProgramsOnAChannel(Programs):
+    """The same by a channel of the window."""
+    transport = "channel"
+    copies = "8"
+    test_what_a_channel_needs_of_a_backend = None  # once is enough
+
+
+class Check(unittest.TestCase):
+    """tests/cuda/gpu_check, for machines with a GPU."""
+
+    def run_check(self, status, *arguments):
+        result = subprocess.run([sys.executable, os.path.join(HERE, "gpu_check"), "--dry-run", "--rounds", "1",
+                                 *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True, timeout=300)
+        self.assertEqual(result.returncode, status, result.stdout)
+        return result.stdout
+
+    def test_every_row_is_measured(self):
+        with tempfile.TemporaryDirectory() as folder:
+            figures = os.path.join(folder, "figures")
+            out = self.run_check(0, "--json", figures, built())
+            self.assertIn("wrong: nothing", out)
+            self.assertNotIn("NOT MEASURED", out)
+            with open(figures, encoding="utf-8") as f:
+                self.assertGreater(json.load(f)["rounds"]["ours"][0]["launches_per_second"], 0)
+
+    def test_what_is_wrong_is_said(self):
+        """A program that is not right, and one that only fails."""
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "conformance"), "w", encoding="utf-8") as f:
+                f.write("#!/bin/sh\nprintf 'something else\\n'\n")
+            os.chmod(f.name, 0o755)
+            os.symlink("/bin/false", os.path.join(folder, "driver_bench"))
+            out = self.run_check(1, built(), folder)
+            self.assertRegex(out, "FAILED conformance, native: 1 answers differ")
+            self.assertRegex(out, "FAILED driver_bench, ours: status 1")
+            self.assertIn("NOT MEASURED", out)
 
 
 if __name__ == "__main__":

@@ -13,28 +13,35 @@ import unittest
 from vgpu_guest import (BUSY, CAPABILITIES, DONE, DOORBELL, ERROR, ERROR_CODE, GENERATION, IDLE, INTERRUPT_CTRL,
                         INTERRUPT_STATUS, INVALID_LENGTH, LINK_STATE, POOL_ID, PRIORITY, PROTOCOL_VER, REQUEST_BUF,
                         REQUEST_ID, REQUEST_LEN, RESPONSE_BUF, RESPONSE_LEN, SCRATCH, STATUS, TIMESTAMP_HI,
-                        TIMESTAMP_LO, UNAVAILABLE, VM_ID, Guest)
+                        TIMESTAMP_LO, UNAVAILABLE, VM_ID, Guest, ctrl)
+from vgpu_link import FATAL, FREE
 from vgpu_qtest import (BAR0_AT, BAR4_AT, CAP_EXPRESS, CAP_MSIX, ECAM_AT, RAM_AT, Qemu, QemuError, le, main, wait_for)
 
 
 class Identity(unittest.TestCase):
     """R1, on a PCI Express and on a conventional bus."""
 
-    def check(self, machine, express):
-        with Guest(machine, mapped=False) as q:
+    def check(self, machine, express, options='', window=256 << 20, vectors=17):
+        with Guest(machine, options, mapped=False) as q:
             self.assertEqual(q.config_read(0x00), 0x11111AF4)
             self.assertEqual(q.config_read(0x08, 1), 0x02)
             self.assertEqual(q.config_read(0x08) >> 8, 0x120000)
             self.assertEqual(q.config_read(0x3D, 1), 0, 'no INTx pin')
-            for bar, size in ((0, 0x1000), (1, 0), (2, 0), (3, 0), (4, 0x1000), (5, 0)):
+            for bar, size in ((0, 0x1000), (1, 0), (4, 0x1000), (5, 0)) + (() if window else ((2, 0), (3, 0))):
                 at = 0x10 + 4 * bar
                 self.assertEqual(q.config_read(at) & 0xF, 0, '32-bit, memory, not prefetchable')
                 q.config_write(at, 0xFFFFFFFF)
                 found = q.config_read(at)
                 self.assertEqual(-found & 0xFFFFFFFF if found else 0, size, 'size of BAR%d' % bar)
+            if window:
+                self.assertEqual(q.config_read(0x18) & 0xF, 0xC, '64-bit, memory, prefetchable')
+                q.config_write(0x18, 0xFFFFFFFF)
+                q.config_write(0x1C, 0xFFFFFFFF)
+                found = q.config_read(0x18) & ~0xF | q.config_read(0x1C) << 32
+                self.assertEqual(-found & (1 << 64) - 1, window, 'size of BAR2')
             msix = q.capability(CAP_MSIX)
             self.assertNotEqual(msix, 0)
-            self.assertEqual(q.config_read(msix + 2, 2) & 0x7FF, 0, 'one vector')
+            self.assertEqual(q.config_read(msix + 2, 2) & 0x7FF, vectors - 1, 'vectors')
             self.assertEqual(q.config_read(msix + 4) & 7, 4, 'table in BAR4')
             self.assertEqual(q.config_read(msix + 8) & 7, 4, 'pending bits in BAR4')
             pcie = q.capability(CAP_EXPRESS)
@@ -49,6 +56,12 @@ class Identity(unittest.TestCase):
 
     def test_r1_conventional(self):
         self.check('pc', False)
+
+    def test_r1_windows(self):
+        self.check('q35', True, 'window=0', 0, 1)
+        self.check('pc', False, 'window=0,channels=99', 0, 1)
+        self.check('q35', True, 'window=1M,channels=1', 1 << 20, 2)
+        self.check('pc', False, 'window=64M,channels=64', 64 << 20, 65)
 
     def test_r1_endpoint_behind_a_root_port(self):
         with Guest('q35', bus='rp', args=['-device', 'pcie-root-port,id=rp,addr=05.0'], mapped=False) as q:
@@ -66,7 +79,7 @@ class Identity(unittest.TestCase):
         # A processor without an APIC: this machine cannot carry message-signalled interrupts.
         with Guest('pc', args=['-cpu', 'qemu64,-apic']) as q:
             self.assertEqual(q.capability(CAP_MSIX), 0)
-            self.assertEqual(q.reg(CAPABILITIES), 0x1)
+            self.assertEqual(q.reg(CAPABILITIES), 0x101)
             q.reg(INTERRUPT_CTRL, 1)
             q.reg(DOORBELL, 1)
             self.assertEqual(q.reg(STATUS), ERROR)
@@ -79,7 +92,7 @@ class Properties(unittest.TestCase):
     def test_defaults(self):
         with Guest() as q:
             self.assertEqual([q.reg(r) for r in (POOL_ID, PRIORITY, VM_ID, PROTOCOL_VER, CAPABILITIES, LINK_STATE)],
-                             [ord('A'), 1, 0, 0x10000, 3, 0])
+                             [ord('A'), 1, 0, 0x10000, 0x103, 0])
 
     def test_values(self):
         for text, value in (('low', 0), ('medium', 1), ('high', 2), ('0', 0), ('1', 1), ('2', 2)):
@@ -92,7 +105,9 @@ class Properties(unittest.TestCase):
                              ('priority=', 'low, medium, high'), ('timeout_ms=99', '100'),
                              ('timeout_ms=3600001', '3600000'), ('vendor_id=0xffff', '0xfffe'),
                              ('vendor_id=0', '0xfffe'), ('vm_id=-1', 'vm_id'), ('vm_id=4294967296', 'vm_id'),
-                             ('requests=1', 'requests')):
+                             ('requests=1', 'requests'), ('channels=0', '1 to 64'), ('channels=65', '1 to 64'),
+                             ('window=3M', 'power of two'), ('window=512K', 'power of two'), ('window=2T', '1 TiB'),
+                             ('window=8M', '16 of 512 KiB'), ('window=32M,channels=64', '64 of 512 KiB')):
             with self.subTest(option=option):
                 with self.assertRaises(QemuError) as caught:
                     Qemu('q35', option).close()
@@ -377,6 +392,16 @@ class Traces(unittest.TestCase):
             q.function_level_reset()
             link.expect_reset()
             link.close()
+            q.map()
+            q.wait_attached(0)
+            with q.attach_channels() as other:
+                q.activate(other, 2)
+                other.state(2, FATAL, 1)
+                q.wait_channel(2, 1, FATAL, 1)
+                q.reg(ctrl(2), 0)
+                other.expect_channel_reset(2)
+                other.state(2, FREE)
+                q.wait_channel(2, 1, FREE, 0)
             with q.mediator() as other:
                 other.expect_hello()
                 other.refuse(2, 'no such pool')
@@ -385,7 +410,8 @@ class Traces(unittest.TestCase):
                 third.send_raw(b'\0' * 24)
                 third.expect_closed()
             for event in ('doorbell', 'completion', 'timeout', 'response_dropped', 'guest_error', 'reset', 'link_open',
-                          'link_attached', 'link_updated', 'link_refused', 'link_violation', 'link_close'):
+                          'link_attached', 'link_updated', 'link_refused', 'link_violation', 'link_close',
+                          'window_open', 'window_close', 'channel_active', 'channel_fatal', 'channel_free'):
                 q.wait_log('vgpu_stub_' + event)
 
 
@@ -393,7 +419,8 @@ class Help(unittest.TestCase):
     def test_the_device_describes_itself(self):
         text = subprocess.run([os.environ['VGPU_QEMU'], '-device', 'vgpu-stub,help'], stdout=subprocess.PIPE,
                               universal_newlines=True).stdout
-        for name in ('pool_id', 'priority', 'vm_id', 'chardev', 'timeout_ms', 'vendor_id', 'device_id'):
+        for name in ('pool_id', 'priority', 'vm_id', 'chardev', 'timeout_ms', 'vendor_id', 'device_id', 'window',
+                     'channels', 'memdev'):
             self.assertIn('  %s=' % name, text)
 
 

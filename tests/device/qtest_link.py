@@ -22,7 +22,8 @@ class Attaching(unittest.TestCase):
         with Guest('q35', 'pool_id=Q,priority=low,vm_id=77,timeout_ms=1234') as q:
             with q.mediator() as link:
                 hello = link.expect_hello()
-                self.assertEqual(hello, vgpu_link.Hello(1, 0x10000, 77, ord('Q'), 0, 1234, q.reg(GENERATION), 0, 0, 0))
+                self.assertEqual(hello, vgpu_link.Hello(3, 0x10000, 77, ord('Q'), 0, 1234, q.reg(GENERATION),
+                                                        256 << 20, 16, 0x80000))
                 link.expect_silence()
                 self.assertEqual(q.property('link_state'), 'connected')
                 link.welcome(88, 'R', 2)

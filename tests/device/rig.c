@@ -38,6 +38,55 @@ static ssize_t on_send(void *opaque, const void *bytes, size_t length)
     return (ssize_t)n;
 }
 
+static ssize_t on_send_fds(void *opaque, const void *bytes, size_t length, const int *fds,
+                           unsigned fd_count)
+{
+    struct rig *rig = opaque;
+    assert_true(fd_count >= 1 && fd_count <= VGPU_LINK_MAX_FDS);
+    assert_true(rig->window_open); /* or the descriptors are closed already */
+    ssize_t taken = on_send(opaque, bytes, length);
+    if (taken > 0) {
+        assert_true(rig->fds_count < RIG_FDS_MAX);
+        struct rig_fds *to = &rig->fds[(rig->fds_first + rig->fds_count++) % RIG_FDS_MAX];
+        to->count = fd_count;
+        memcpy(to->fds, fds, fd_count * sizeof(fds[0]));
+    }
+    return taken;
+}
+
+static int on_window_open(void *opaque, struct vgpu_device_window *window)
+{
+    struct rig *rig = opaque;
+    assert_false(rig->window_open);
+    if (rig->open_error)
+        return rig->open_error;
+    rig->window_open = true;
+    rig->opens++;
+    int base = 1000 * (int)rig->opens;
+    window->memory = base + 1;
+    for (int n = 0; n < (int)rig->dev.config.channel_count; n++) {
+        window->doorbell[n] = base + 100 + n;
+        window->interrupt[n] = base + 200 + n;
+    }
+    return 0;
+}
+
+static void on_window_close(void *opaque)
+{
+    struct rig *rig = opaque;
+    assert_true(rig->window_open);
+    rig->window_open = false;
+    rig->window_closes++;
+}
+
+static void on_ring(void *opaque, uint32_t channel)
+{
+    struct rig *rig = opaque;
+    assert_true(rig->window_open);
+    assert_true(channel < rig->dev.config.channel_count);
+    rig->rung[channel]++;
+}
+
 static void on_close(void *opaque)
 {
     struct rig *rig = opaque;
@@ -75,6 +124,10 @@ static void on_event(void *opaque, const struct vgpu_device_event *event)
 
 static const struct vgpu_device_ops ops = {
     .link_send = on_send,
+    .link_send_fds = on_send_fds,
+    .window_open = on_window_open,
+    .window_close = on_window_close,
+    .ring_doorbell = on_ring,
     .link_close = on_close,
     .raise_interrupt = on_raise,
     .set_timer = on_set_timer,
@@ -88,6 +141,14 @@ struct vgpu_device_config rig_config(void)
                                        .vm_id = 7,
                                        .timeout_ms = 1000,
                                        .msix = true};
+}
+
+struct vgpu_device_config rig_config_window(void)
+{
+    struct vgpu_device_config config = rig_config();
+    config.window_bytes = 16u << 20;
+    config.channel_count = 10;
+    return config;
 }
 
 void rig_init(struct rig *rig, const struct vgpu_device_config *config)
@@ -113,6 +174,21 @@ int rig_setup_attached(void **state)
 {
     rig_setup(state);
     rig_attach(*state);
+    return 0;
+}
+
+int rig_setup_window(void **state)
+{
+    rig_setup(state);
+    struct vgpu_device_config config = rig_config_window();
+    rig_init(*state, &config);
+    return 0;
+}
+
+int rig_setup_channels(void **state)
+{
+    rig_setup_window(state);
+    rig_attach_channels(*state);
     return 0;
 }
 
@@ -205,14 +281,47 @@ void rig_say(struct rig *rig, uint32_t type, uint64_t seq, const void *payload, 
     rig_receive(rig, bytes, build(bytes, type, seq, payload, length));
 }
 
-void rig_welcome(struct rig *rig, uint32_t type, uint32_t vm_id, uint32_t pool, uint32_t priority)
+static void welcome(struct rig *rig, uint32_t type, uint64_t features, uint32_t vm_id,
+                    uint32_t pool, uint32_t priority)
 {
     uint8_t p[24] = {0};
-    put_le(p, 1, 8);
+    put_le(p, features, 8);
     put_le(p + 8, vm_id, 4);
     put_le(p + 12, pool, 4);
     put_le(p + 16, priority, 4);
     rig_say(rig, type, 0, p, sizeof(p));
+}
+
+void rig_welcome(struct rig *rig, uint32_t type, uint32_t vm_id, uint32_t pool, uint32_t priority)
+{
+    welcome(rig, type, 1, vm_id, pool, priority);
+}
+
+void rig_welcome_features(struct rig *rig, uint64_t features)
+{
+    welcome(rig, VGPU_LINK_WELCOME, features, 9, 'B', VGPU_PRIORITY_HIGH);
+}
+
+void rig_state(struct rig *rig, uint32_t channel, uint32_t serial, uint32_t state, uint32_t error)
+{
+    uint8_t p[16];
+    put_le(p, channel, 4);
+    put_le(p + 4, serial, 4);
+    put_le(p + 8, state, 4);
+    put_le(p + 12, error, 4);
+    rig_say(rig, VGPU_LINK_CHANNEL_STATE, 0, p, sizeof(p));
+}
+
+uint32_t rig_expect_channel(struct rig *rig, uint32_t type, uint32_t channel)
+{
+    struct rig_message m;
+    assert_true(rig_take(rig, &m));
+    assert_int_equal(m.type, type);
+    assert_int_equal(m.seq, 0);
+    assert_int_equal(m.length, 16);
+    assert_int_equal(get_le(m.payload, 4), channel);
+    assert_int_equal(get_le(m.payload + 8, 8), 0);
+    return (uint32_t)get_le(m.payload + 4, 4);
 }
 
 void rig_respond(struct rig *rig, uint64_t seq, uint32_t error_code, const void *bytes,
@@ -236,12 +345,20 @@ bool rig_take(struct rig *rig, struct rig_message *m)
     m->length = (uint32_t)get_le(rig->tx + 8, 4);
     m->reserved = (uint32_t)get_le(rig->tx + 12, 4);
     m->seq = get_le(rig->tx + 16, 8);
-    assert_int_equal(m->fd_count, 0);
+    assert_true(m->type == VGPU_LINK_WINDOW ? m->fd_count >= 1 : m->fd_count == 0);
     assert_int_equal(m->reserved, 0);
     assert_true(m->length <= VGPU_LINK_MAX_PAYLOAD);
     size_t whole = 24 + (size_t)m->length;
     if (rig->tx_length < whole)
         return false;
+    if (m->fd_count) {
+        assert_true(rig->fds_count > 0);
+        const struct rig_fds *came = &rig->fds[rig->fds_first % RIG_FDS_MAX];
+        assert_int_equal(came->count, m->fd_count);
+        memcpy(m->fds, came->fds, sizeof(m->fds));
+        rig->fds_first++;
+        rig->fds_count--;
+    }
     memcpy(m->payload, rig->tx + 24, m->length);
     rig->tx_length -= whole;
     memmove(rig->tx, rig->tx + whole, rig->tx_length);
@@ -267,6 +384,22 @@ void rig_attach(struct rig *rig)
     rig_expect(rig, VGPU_LINK_HELLO);
     rig_welcome(rig, VGPU_LINK_WELCOME, 9, 'B', VGPU_PRIORITY_HIGH);
     assert_true(vgpu_device_attached(&rig->dev));
+}
+
+void rig_attach_channels(struct rig *rig)
+{
+    struct rig_message m;
+    unsigned windows = 0;
+    vgpu_device_link_opened(&rig->dev, rig->now);
+    rig_expect(rig, VGPU_LINK_HELLO);
+    rig_welcome_features(rig, 3);
+    assert_true(vgpu_device_attached(&rig->dev));
+    while (rig_take(rig, &m)) {
+        assert_int_equal(m.type, VGPU_LINK_WINDOW);
+        windows++;
+    }
+    assert_int_equal(windows, 1 + (rig->dev.config.channel_count + 7) / 8);
+    assert_int_equal(rig->fds_count, 0);
 }
 
 uint8_t pattern(uint32_t id, uint32_t at)

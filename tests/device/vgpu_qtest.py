@@ -21,6 +21,7 @@ TIMEOUT_S = 60
 COMMAND, COMMAND_MEMORY, COMMAND_MASTER = 0x04, 0x2, 0x4
 CAP_EXPRESS, CAP_MSIX = 0x10, 0x11
 BAR0_AT, BAR4_AT = 0xE0000000, 0xE0100000
+BAR2_AT = 0x800000000
 RAM_AT = 0x200000  # any page of the guest's memory
 ECAM_AT = 0xB0000000
 
@@ -214,16 +215,20 @@ class Qemu:
         raise QemuError('the list of capabilities has no end')
 
     def map(self, **where):
-        """What a firmware does: addresses for both BARs, memory and bus mastering on."""
+        """What a firmware does: addresses for the BARs, memory and bus mastering on."""
         self.config_write(0x10, BAR0_AT, **where)
+        self.config_write(0x18, BAR2_AT & 0xFFFFFFFF, **where)
+        self.config_write(0x1C, BAR2_AT >> 32, **where)
         self.config_write(0x20, BAR4_AT, **where)
         self.config_write(COMMAND, COMMAND_MEMORY | COMMAND_MASTER, 2, **where)
 
+    def aim_vector(self, vector, address, data, masked=0):
+        for i, word in enumerate((address & 0xFFFFFFFF, address >> 32, data, masked)):
+            self.write(BAR4_AT + 16 * vector + 4 * i, word)
+
     def enable_msix(self, address=RAM_AT, data=0xC0FFEE, **where):
-        at = self.capability(CAP_MSIX, **where)
-        for i, word in enumerate((address & 0xFFFFFFFF, address >> 32, data, 0)):
-            self.write(BAR4_AT + 4 * i, word)
-        self.config_write(at + 2, 0x8000, 2, **where)
+        self.aim_vector(0, address, data)
+        self.config_write(self.capability(CAP_MSIX, **where) + 2, 0x8000, 2, **where)
 
     def function_level_reset(self):
         at = self.capability(CAP_EXPRESS)

@@ -4,7 +4,8 @@
 
 The data part of a NOP is a list of words: see `obey`. Without one it answers 0. How it starts is in the file `start`
 beside the mediator's sockets ($VGPU_FAKE, from the script that starts it): empty or missing, as it should; `exit N`,
-`kill`, `never`, `slow S`, `early`. With --probe it prints the file `start.gpus` (`sleep` there: and does not end).
+`kill`, `never`, `slow S`, `early`, `mute` (answers no ATTACH and no DETACH), `leave` (attaches, and exits when told to
+let go). With --probe it prints the file `start.gpus` (`sleep` there: and does not end).
 """
 import json
 import os
@@ -16,8 +17,12 @@ import time
 
 HEADER = struct.Struct('=IIQ')
 PAIR = struct.Struct('=II')
-REQUEST, CANCEL, GRANT, RECALL = 1, 2, 3, 4
-READY, RESPONSE, WANT, RETURN = 16, 17, 18, 19
+CHANNEL_BODY = struct.Struct('=IIII')
+ATTACH_BODY = struct.Struct('=QII')
+EXTENT_BODY = struct.Struct('=QQQII')
+REQUEST, CANCEL, GRANT, RECALL, ATTACH, DETACH, EXTENT = range(1, 8)
+READY, RESPONSE, WANT, RETURN, CHANNEL, WANT_EXTENT, RETURN_EXTENT = range(16, 23)
+FREE, ACTIVE, FATAL = range(3)
 
 
 def request_text(words):
@@ -51,6 +56,10 @@ class Worker:
         self.cancelled = []
         self.recalls = []
         self.answered = 0
+        self.mode = ''
+        self.window = None  # descriptors: memory, doorbell, interrupt
+        self.heard = []  # of ATTACH and DETACH
+        self.asking = {}  # WANT_EXTENT by number: the request that waits for the answer
 
     def send(self, kind, seq=0, payload=b'', length=None, fds=()):
         data = HEADER.pack(kind, len(payload) if length is None else length, seq) + payload
@@ -152,6 +161,27 @@ class Worker:
             slots = [struct.unpack('=Q', os.pread(fd, 8, 64 + 16 * i))[0] for i in range(head[1])]
             self.respond(seq, json.dumps({'magic': head[0], 'slots': slots, 'sealed': sealed,
                                           'size': os.fstat(fd).st_size}).encode())
+        elif command == 'mode':
+            self.mode = rest[0]
+            self.respond(seq)
+        elif command == 'channel':  # what it says of a channel: number, state, error
+            self.say_channel(*map(int, rest))
+            self.respond(seq)
+        elif command == 'heard':
+            self.respond(seq, json.dumps(self.heard).encode())
+        elif command == 'extent':  # asks for one; answered with what came
+            number = len(self.asking) + 1000
+            self.asking[number] = seq
+            self.send(WANT_EXTENT, number, EXTENT_BODY.pack(0, int(rest[0]), 0, 0, 0))
+        elif command == 'give':  # an extent back
+            self.send(RETURN_EXTENT, 0, EXTENT_BODY.pack(int(rest[0]), int(rest[1]), 0, 0, 0))
+            self.respond(seq)
+        elif command == 'write':  # into the window, and rings the interrupt
+            os.pwrite(self.window[0], rest[1].encode(), int(rest[0]))
+            os.write(self.window[2], struct.pack('=Q', 1))
+            self.respond(seq)
+        elif command == 'doorbell':  # how often it was rung
+            self.respond(seq, b'%d' % struct.unpack('=Q', os.read(self.window[1], 8)))
         elif command == 'return':
             lease, self.lease = self.lease, 0
             self.send(RETURN, lease)
@@ -193,7 +223,58 @@ class Worker:
             self.send(RETURN, 0)
         elif how == 'fds':
             self.send(WANT, 0, b'', fds=[0, 1, 2])
+        elif how == 'channel-short':
+            self.send(CHANNEL, 0, b'\0' * 12)
+        elif how == 'channel-long':
+            self.send(CHANNEL, 0, b'\0' * 20)
+        elif how == 'channel-reserved':
+            self.send(CHANNEL, 0, CHANNEL_BODY.pack(0, FATAL, 1, 1))
+        elif how == 'attach':  # for the other side
+            self.send(ATTACH, 0, ATTACH_BODY.pack(1 << 28, 0, 0))
+        elif how.startswith('channel='):  # number,state,error
+            self.say_channel(*map(int, how[8:].split(',')))
+        elif how.startswith('twice='):
+            self.say_channel(*map(int, how[6:].split(',')))
+            self.say_channel(*map(int, how[6:].split(',')))
+        elif how.startswith('want='):  # offset,bytes,free,dirty,reserved
+            self.send(WANT_EXTENT, 1, EXTENT_BODY.pack(*map(int, how[5:].split(','))))
+        elif how.startswith('give='):
+            self.send(RETURN_EXTENT, 0, EXTENT_BODY.pack(*map(int, how[5:].split(','))))
         time.sleep(600)
+
+    def say_channel(self, number, state, error=0):
+        self.send(CHANNEL, 0, CHANNEL_BODY.pack(number, state, error, 0))
+
+    def attach(self, payload, fds):
+        size, number, reserved = ATTACH_BODY.unpack(payload)
+        if reserved or len(fds) != 3:
+            sys.exit('ATTACH is malformed')
+        if self.window:
+            if os.fstat(self.window[0]).st_ino != os.fstat(fds[0]).st_ino:
+                sys.exit('another window')
+            for fd in self.window:
+                os.close(fd)
+        self.window = fds
+        kinds = [os.readlink('/proc/self/fd/%d' % fd).split(':')[0] for fd in fds]
+        self.heard.append(['attach', number, size, os.fstat(fds[0]).st_size, kinds])
+        if self.mode != 'mute':
+            self.say_channel(number, ACTIVE)
+
+    def detach(self, payload):
+        number, *rest = CHANNEL_BODY.unpack(payload)
+        if any(rest):
+            sys.exit('DETACH is malformed')
+        self.heard.append(['detach', number])
+        if self.mode == 'leave':
+            os._exit(0)
+        if self.mode != 'mute':
+            self.say_channel(number, FREE)
+
+    def extent(self, number, payload):
+        offset, size, free, dirty, reserved = EXTENT_BODY.unpack(payload)
+        if reserved or number not in self.asking:
+            sys.exit('EXTENT is malformed')
+        self.respond(self.asking[number], json.dumps([offset, size, free, dirty]).encode())
 
     def start(self):
         path = os.environ.get('VGPU_FAKE', '')
@@ -210,13 +291,23 @@ class Worker:
             time.sleep(600)
         if words[:1] == ['slow']:
             time.sleep(float(words[1]))
+        if words[:1] in (['mute'], ['leave']):
+            self.mode = words[0]
         if words[:1] == ['early']:
             self.send(WANT)
             time.sleep(600)
         self.send(READY)
 
-    def packet(self, kind, seq, payload):
-        if kind == REQUEST:
+    def packet(self, kind, seq, payload, fds):
+        if fds and kind != ATTACH:
+            sys.exit('descriptors came with a packet of type %d' % kind)
+        if kind == ATTACH:
+            self.attach(payload, fds)
+        elif kind == DETACH:
+            self.detach(payload)
+        elif kind == EXTENT:
+            self.extent(seq, payload)
+        elif kind == REQUEST:
             request_id, _ = PAIR.unpack_from(payload)
             request = payload[PAIR.size:]
             opcode, = struct.unpack_from('<I', request, 4)
@@ -247,13 +338,13 @@ class Worker:
     def run(self):
         self.start()
         while True:
-            data = self.sock.recv(4096)
+            data, fds, _, _ = socket.recv_fds(self.sock, 4096, 16)
             if not data:
                 os._exit(0)
             kind, length, seq = HEADER.unpack_from(data)
             if len(data) != HEADER.size + length:
                 sys.exit('a packet of the mediator has a wrong length')
-            self.packet(kind, seq, data[HEADER.size:])
+            self.packet(kind, seq, data[HEADER.size:], fds)
 
 
 if __name__ == '__main__':

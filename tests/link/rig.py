@@ -39,7 +39,8 @@ def words(line):
 
 
 class Mediator:
-    def __init__(self, config='', arguments=(), real=False, ready=True, env=None, before=None, gpus='', wait=True):
+    def __init__(self, config='', arguments=(), real=False, ready=True, env=None, before=None, gpus='', wait=True,
+                 preexec=None):
         self.folder = tempfile.mkdtemp(prefix='link-')
         self.sockets = os.path.join(self.folder, 'sockets')
         os.mkdir(self.sockets)
@@ -68,7 +69,7 @@ class Mediator:
             [MEDIATOR, '--watch', self.sockets, '--config', self.config, '--listen', self.listen, '--worker',
              self.worker, '--log-level', 'debug', '--ready-fd', str(w)] + list(arguments),
             pass_fds=[w, stray], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-            env=dict(os.environ, **(env or {})))
+            env=dict(os.environ, **(env or {})), preexec_fn=preexec)
         os.close(w)
         os.close(stray)
         try:
@@ -117,8 +118,13 @@ class Mediator:
         return found
 
     def fds(self):
-        return sorted(os.readlink('/proc/%d/fd/%s' % (self.process.pid, n)).split(':')[0]
-                      for n in os.listdir('/proc/%d/fd' % self.process.pid))
+        folder, found = '/proc/%d/fd/' % self.process.pid, []
+        for n in os.listdir(folder):
+            try:
+                found.append(os.readlink(folder + n).split(':')[0])
+            except FileNotFoundError:  # closed meanwhile
+                pass
+        return sorted(found)
 
     def rss_kib(self):
         with open('/proc/%d/status' % self.process.pid) as f:

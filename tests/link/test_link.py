@@ -40,7 +40,8 @@ class Violations(Case):
             (link.pack(link.HELLO, hello, length=0xffffffff), 'too long'),
             (link.pack(link.HELLO, link.pack_hello(reserved=(0, 0, 0, 1))), 'reserved'),
             (link.pack(0, hello), 'unknown'),
-            (link.pack(9, hello), 'unknown'),
+            (link.pack(9, hello), 'too long'),
+            (link.pack(13, hello), 'unknown'),
             (link.pack(link.WELCOME, b'\0' * 24), 'only a mediator'),
         ]
         for data, reason in twins:
@@ -181,7 +182,7 @@ class Attaching(Case):
 
     def test_l4_features(self):
         d = self.dialled()
-        self.assertEqual(d.attach(features=2**64 - 1).features, 1)
+        self.assertEqual(d.attach(features=2**64 - 1 - link.FEATURE_CHANNELS).features, 1)
         self.assertEqual(self.refusal(8, features=2).reason, 1)
         self.assertEqual(self.refusal(8, features=0).reason, 1)
 

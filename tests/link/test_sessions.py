@@ -26,7 +26,7 @@ class Routing(Case):
         cases = [
             (b'\0', 9, 1), (link.typed(link.NOP)[:31], 9, 1),
             (link.typed(link.NOP, version=0x00020000), 8, 801), (link.typed(7), 8, 801), (link.typed(0xfff), 8, 801),
-            (link.named(0x1000, 1), 0, 201), (link.named(0x1fff, 0), 8, 801), (link.named(0x2003, 1), 8, 801),
+            (link.named(0x1000, 1), 0, 201), (link.named(0x1fff, 0), 8, 801), (link.named(0x2004, 1), 8, 801),
             (link.named(0xffffffff, 1), 8, 801),
             (link.named(OPEN, 1, flags=4), 1, 1), (link.named(OPEN, 1, flags=link.ASYNC), 1, 1),
             (link.named(OPEN, 1, reserved=(0, 1)), 1, 1), (link.named(OPEN, 1, param_count=1), 1, 1),

@@ -16,20 +16,26 @@ def built(*path):
 
 
 class Mediator:
-    """A mediator with a folder of its own; may be killed and started again."""
+    """A mediator with a folder of its own; may be killed and started again. `config` is the text of its configuration."""
 
-    def __init__(self):
+    def __init__(self, config=None):
         self.folder = tempfile.mkdtemp(prefix="e2e-")
         self.socket = os.path.join(self.folder, "mediator.socket")
         self.log = open(os.path.join(self.folder, "log"), "w+b")
         self.process = None
+        self.arguments = []
+        if config:
+            path = os.path.join(self.folder, "mediator.conf")
+            with open(path, "w", encoding="utf-8") as out:
+                out.write(config)
+            self.arguments = ["--config", path]
         self.start()
 
     def start(self):
         ready, ready_write = os.pipe()
         self.process = subprocess.Popen(
             [built("src", "mediator", "vgpu-mediator"), "--watch", self.folder, "--listen", self.socket, "--worker",
-             built("src", "worker", "vgpu-worker"), "--ready-fd", str(ready_write)],
+             built("src", "worker", "vgpu-worker"), "--ready-fd", str(ready_write)] + self.arguments,
             pass_fds=[ready_write], stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
         os.close(ready_write)
         try:
@@ -48,9 +54,13 @@ class Mediator:
         for task in os.listdir("/proc/%d/task" % self.process.pid):
             with open("/proc/%d/task/%s/children" % (self.process.pid, task)) as children:
                 for pid in children.read().split():
-                    with open("/proc/%s/cmdline" % pid, "rb") as command:
-                        if b"--session" in command.read().split(b"\0"):
-                            found.append(int(pid))
+                    try:
+                        with open("/proc/%s/cmdline" % pid, "rb") as command:
+                            words = command.read().split(b"\0")
+                    except (FileNotFoundError, ProcessLookupError):
+                        continue  # it is just going
+                    if b"--session" in words:
+                        found.append(int(pid))
         return found
 
     def kill(self):

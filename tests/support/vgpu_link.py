@@ -14,6 +14,8 @@ A device that breaks a rule raises Violation; one that closes raises Closed; one
 
 import array
 import collections
+import fcntl
+import mmap
 import os
 import select
 import socket
@@ -25,20 +27,32 @@ HEADER = struct.Struct('<IHHIIQ')
 MAX_PAYLOAD = 2048
 
 HELLO, WELCOME, REFUSE, REQUEST, RESPONSE, CANCEL, RESET, UPDATE = range(1, 9)
+WINDOW, CHANNEL_ENABLE, CHANNEL_RESET, CHANNEL_STATE = range(9, 13)
 NAMES = {HELLO: 'HELLO', WELCOME: 'WELCOME', REFUSE: 'REFUSE', REQUEST: 'REQUEST', RESPONSE: 'RESPONSE',
-         CANCEL: 'CANCEL', RESET: 'RESET', UPDATE: 'UPDATE'}
-FROM_DEVICE = (HELLO, REQUEST, CANCEL, RESET)
+         CANCEL: 'CANCEL', RESET: 'RESET', UPDATE: 'UPDATE', WINDOW: 'WINDOW', CHANNEL_ENABLE: 'CHANNEL_ENABLE',
+         CHANNEL_RESET: 'CHANNEL_RESET', CHANNEL_STATE: 'CHANNEL_STATE'}
+ABOUT_CHANNELS = (WINDOW, CHANNEL_ENABLE, CHANNEL_RESET)
+FROM_DEVICE = (HELLO, REQUEST, CANCEL, RESET) + ABOUT_CHANNELS
 
 FEATURE_MAILBOX = 1
+FEATURE_CHANNELS = 2
+FREE, ACTIVE, FATAL = range(3)
+CHANNEL_BYTES = 0x80000
+WINDOW_CHANNELS = 8  # in one message
+SEALS = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW
+F_GET_SEALS = 1034
 PROTOCOL = 0x00010000
 TIMEOUT_S = 30  # a loaded machine is no reason to fail
 
-Message = collections.namedtuple('Message', 'type seq payload')
+Message = collections.namedtuple('Message', 'type seq payload fds')
+Channel = collections.namedtuple('Channel', 'channel serial')
 Request = collections.namedtuple('Request', 'seq request_id data')
 Hello = collections.namedtuple('Hello', 'features protocol vm_id pool_id priority timeout_ms generation window_bytes '
                                'channel_count channel_bytes')
 HELLO_BODY = struct.Struct('<QIIIIIIQII4I')
 WELCOME_BODY = struct.Struct('<QIIII')
+WINDOW_BODY = struct.Struct('<QIIII')
+CHANNEL_BODY = struct.Struct('<IIII')
 
 
 class Closed(Exception):
@@ -67,6 +81,80 @@ def pack_refuse(reason, text='', length=None):
     return struct.pack('<II', reason, len(data) if length is None else length) + data
 
 
+def close_all(fds):
+    for fd in fds:
+        os.close(fd)
+
+
+class Window:
+    """What a device gave: its memory, mapped, and each channel's eventfds. Owns the descriptors (L17)."""
+
+    def __init__(self, hello):
+        self.bytes, self.count = hello.window_bytes, hello.channel_count
+        self.fd = -1
+        self.memory = None
+        self.doorbells, self.interrupts = [], []
+
+    def close(self):
+        if self.memory:
+            self.memory.close()
+            self.memory = None
+        close_all([self.fd] * (self.fd >= 0) + self.doorbells + self.interrupts)
+        self.fd, self.doorbells, self.interrupts = -1, [], []
+
+    @property
+    def whole(self):
+        return self.fd >= 0 and len(self.doorbells) == self.count
+
+    def take(self, message):
+        """One WINDOW message, held to L16 and L17."""
+        size, count, channel_bytes, first, channels = WINDOW_BODY.unpack(message.payload)
+        fds = list(message.fds)
+        try:
+            if (size, count, channel_bytes) != (self.bytes, self.count, CHANNEL_BYTES):
+                raise Violation('WINDOW of other sizes than HELLO: %s' % ((size, count, channel_bytes),))
+            if len(fds) != (2 * channels or 1):
+                raise Violation('WINDOW of %d channels with %d descriptors' % (channels, len(fds)))
+            if self.fd < 0:
+                if first or channels:
+                    raise Violation('the memory is not what comes first')
+                self._take_memory(fds[0])
+                fds = []
+            elif not 1 <= channels <= WINDOW_CHANNELS or first != len(self.doorbells) or first + channels > count:
+                raise Violation('WINDOW of channels %d to %d after %d' % (first, first + channels,
+                                                                          len(self.doorbells)))
+            else:
+                self.doorbells += fds[0::2]
+                self.interrupts += fds[1::2]
+                fds = []
+        finally:
+            close_all(fds)
+
+    def _take_memory(self, fd):
+        if os.fstat(fd).st_size != self.bytes:
+            raise Violation('a memory file of %d bytes' % os.fstat(fd).st_size)
+        if fcntl.fcntl(fd, F_GET_SEALS) & SEALS != SEALS:
+            raise Violation('a memory file with seals %d' % fcntl.fcntl(fd, F_GET_SEALS))
+        self.memory = mmap.mmap(fd, self.bytes)
+        self.fd = fd
+
+    def rung(self, channel):
+        """Has the doorbell been rung since it was last asked?"""
+        poll = select.poll()
+        poll.register(self.doorbells[channel], select.POLLIN)
+        return bool(poll.poll(0)) and bool(os.read(self.doorbells[channel], 8))
+
+    def wait_rung(self, channel, timeout=TIMEOUT_S):
+        poll = select.poll()
+        poll.register(self.doorbells[channel], select.POLLIN)
+        if not poll.poll(timeout * 1000):
+            raise socket.timeout('the doorbell of channel %d is silent' % channel)
+        os.read(self.doorbells[channel], 8)
+
+    def interrupt(self, channel):
+        os.write(self.interrupts[channel], struct.pack('=Q', 1))
+
+
 class Stream:
     """Messages over a connected Unix stream socket."""
 
@@ -75,6 +163,7 @@ class Stream:
         self.sock.setblocking(False)
         self.timeout = timeout
         self.buffer = b''
+        self.fds = []  # of the message that is coming in
 
     def __enter__(self):
         return self
@@ -84,6 +173,8 @@ class Stream:
 
     def close(self):
         self.sock.close()
+        close_all(self.fds)
+        self.fds = []
 
     def send_raw(self, data, fds=()):
         """All of data, with descriptors beside its first byte."""
@@ -114,19 +205,20 @@ class Stream:
         deadline = time.monotonic() + timeout
         while len(self.buffer) < want:
             try:
-                data, ancillary, _, _ = self.sock.recvmsg(65536, socket.CMSG_SPACE(16 * 4))
+                # No more than is wanted, so that what comes belongs to this message.
+                data, ancillary, flags, _ = self.sock.recvmsg(want - len(self.buffer), socket.CMSG_SPACE(16 * 4))
             except BlockingIOError:
                 self._wait(deadline)
                 continue
             except ConnectionResetError:
-                data, ancillary = b'', []
+                data, ancillary, flags = b'', [], 0
             for level, kind, raw in ancillary:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     fds = array.array('i')
                     fds.frombytes(raw[:len(raw) - len(raw) % fds.itemsize])
-                    for fd in fds:
-                        os.close(fd)
-                    raise Violation('descriptors came that no message speaks of')
+                    self.fds += fds
+                    if self.buffer or flags & socket.MSG_CTRUNC:
+                        raise Violation('descriptors that did not come whole with the first byte of a message')
             if not data:
                 raise Closed('inside a message' if self.buffer else 'between messages')
             self.buffer += data
@@ -140,8 +232,8 @@ class Stream:
             raise Violation('wrong magic 0x%08x' % magic)
         if kind not in NAMES:
             raise Violation('unknown type %d' % kind)
-        if fd_count:
-            raise Violation('fd_count is %d' % fd_count)
+        if bool(fd_count) != (kind == WINDOW) or fd_count != len(self.fds):
+            raise Violation('%s with fd_count %d and %d descriptors' % (NAMES[kind], fd_count, len(self.fds)))
         if reserved:
             raise Violation('reserved is 0x%x' % reserved)
         if length > MAX_PAYLOAD:
@@ -149,7 +241,8 @@ class Stream:
         self._fill(HEADER.size + length, timeout)
         payload = self.buffer[HEADER.size:HEADER.size + length]
         self.buffer = self.buffer[HEADER.size + length:]
-        return Message(kind, seq, payload)
+        fds, self.fds = tuple(self.fds), []
+        return Message(kind, seq, payload, fds)
 
     def expect_closed(self, timeout=None):
         """The other side must end the connection; anything it still says is an error."""
@@ -187,6 +280,15 @@ class Mediator(Stream):
         self.attached = False
         self.last_seq = 0
         self.outstanding = 0
+        self.hello = None
+        self.window = None  # channels are agreed on
+        self.serials = collections.Counter()
+        self.enabled = set()  # channels that are being enabled, active or fatal, as far as was said
+
+    def close(self):
+        super().close()
+        if self.window:
+            self.window.close()
 
     @classmethod
     def connect(cls, path, timeout=TIMEOUT_S):
@@ -204,8 +306,17 @@ class Mediator(Stream):
                 time.sleep(0.02)
 
     def receive(self, timeout=None):
-        """The next message of the device, held to L3, L8, L9, L10 and L12."""
+        """The next message of the device, held to L3, L8, L9, L10, L12, L16 and L18."""
         message = super().receive(timeout)
+        try:
+            self._check(message)
+        except Violation:
+            if message.type != WINDOW:  # which has an owner
+                close_all(message.fds)
+            raise
+        return message
+
+    def _check(self, message):
         name = NAMES[message.type]
         if message.type not in FROM_DEVICE:
             raise Violation('a device does not send %s' % name)
@@ -215,10 +326,13 @@ class Mediator(Stream):
             raise Violation('a second HELLO')
         if message.type != HELLO and not self.attached:
             raise Violation('%s before WELCOME' % name)
-        if message.type in (HELLO, RESET) and message.seq:
+        if message.type not in (REQUEST, CANCEL) and message.seq:
             raise Violation('%s with seq %d' % (name, message.seq))
+        if message.type in ABOUT_CHANNELS and not self.window:
+            raise Violation('%s, and channels were not agreed on' % name)
+        if self.window and (message.type == WINDOW) == self.window.whole:
+            raise Violation('%s where %s to come' % (name, 'no WINDOW is' if self.window.whole else 'WINDOW has'))
         getattr(self, '_check_' + name.lower())(message)
-        return message
 
     def _check_hello(self, message):
         if len(message.payload) != HELLO_BODY.size:
@@ -231,7 +345,40 @@ class Mediator(Stream):
             raise Violation('HELLO without the mailbox feature')
         if not (ord('A') <= hello.pool_id <= ord('Z') and hello.priority <= 2):
             raise Violation('HELLO with a wish out of range: %s' % (hello,))
+        sizes = (hello.window_bytes, hello.channel_count, hello.channel_bytes)
+        if hello.features & FEATURE_CHANNELS:
+            size, count, channel_bytes = sizes
+            if size & (size - 1) or not 1 << 20 <= size <= 1 << 40 or not 1 <= count <= 64 or \
+                    channel_bytes != CHANNEL_BYTES or size < count * channel_bytes:
+                raise Violation('HELLO with a window of %s' % (sizes,))
+        elif any(sizes):
+            raise Violation('HELLO without channels, and with a window of %s' % (sizes,))
         self.greeted = True
+        self.hello = hello
+
+    def _check_window(self, message):
+        self.window.take(message)
+
+    def _check_channel(self, message):
+        if len(message.payload) != CHANNEL_BODY.size:
+            raise Violation('%s of %d bytes' % (NAMES[message.type], len(message.payload)))
+        channel, serial, state, error = CHANNEL_BODY.unpack(message.payload)
+        if channel >= self.window.count or state or error:
+            raise Violation('%s of channel %d with %d, %d' % (NAMES[message.type], channel, state, error))
+        self.serials[channel] += 1
+        if serial != self.serials[channel]:
+            raise Violation('%s of channel %d has serial %d after %d' % (NAMES[message.type], channel, serial,
+                                                                         self.serials[channel] - 1))
+        return channel
+
+    def _check_channel_enable(self, message):
+        channel = self._check_channel(message)
+        if channel in self.enabled:
+            raise Violation('CHANNEL_ENABLE of channel %d, which is not free' % channel)
+        self.enabled.add(channel)
+
+    def _check_channel_reset(self, message):
+        self._check_channel(message)
 
     def _check_request(self, message):
         if message.seq <= self.last_seq:
@@ -255,6 +402,7 @@ class Mediator(Stream):
         if len(message.payload) != 8 or message.payload[4:] != bytes(4):
             raise Violation('RESET with payload %s' % message.payload.hex())
         self.outstanding = 0
+        self.enabled.clear()
 
     def expect(self, kind, timeout=None):
         message = self.receive(timeout)
@@ -278,9 +426,31 @@ class Mediator(Stream):
         """GENERATION after the reset."""
         return struct.unpack_from('<I', self.expect(RESET, timeout).payload)[0]
 
-    def welcome(self, vm_id=0, pool='A', priority=1, **more):
+    def expect_enable(self, channel, timeout=None):
+        """Its serial."""
+        return self._expect_channel(CHANNEL_ENABLE, channel, timeout)
+
+    def expect_channel_reset(self, channel, timeout=None):
+        return self._expect_channel(CHANNEL_RESET, channel, timeout)
+
+    def _expect_channel(self, kind, channel, timeout):
+        said = Channel(*CHANNEL_BODY.unpack(self.expect(kind, timeout).payload)[:2])
+        if said.channel != channel:
+            raise Violation('%s of channel %d instead of %d' % (NAMES[kind], said.channel, channel))
+        return said.serial
+
+    def state(self, channel, state, error=0, serial=None):
+        """CHANNEL_STATE, with the newest serial that has come unless told otherwise."""
+        if state == FREE:
+            self.enabled.discard(channel)
+        self.send(CHANNEL_STATE, CHANNEL_BODY.pack(channel, self.serials[channel] if serial is None else serial,
+                                                   state, error))
+
+    def welcome(self, vm_id=0, pool='A', priority=1, features=FEATURE_MAILBOX, **more):
         self.attached = True
-        self.send(WELCOME, pack_welcome(vm_id, pool, priority, **more))
+        if self.hello and self.hello.features & features & FEATURE_CHANNELS:
+            self.window = Window(self.hello)
+        self.send(WELCOME, pack_welcome(vm_id, pool, priority, features, **more))
 
     def update(self, vm_id=0, pool='A', priority=1, **more):
         self.send(UPDATE, pack_welcome(vm_id, pool, priority, **more))
@@ -288,11 +458,14 @@ class Mediator(Stream):
     def refuse(self, reason, text=''):
         self.send(REFUSE, pack_refuse(reason, text))
 
-    def attach(self, vm_id=None, pool=None, priority=None):
-        """HELLO and WELCOME; what is not given is welcomed as wished."""
+    def attach(self, vm_id=None, pool=None, priority=None, channels=False):
+        """HELLO and WELCOME, and the window if channels are wanted; what is not given is welcomed as wished."""
         hello = self.expect_hello()
         self.welcome(hello.vm_id if vm_id is None else vm_id, pool or chr(hello.pool_id),
-                     hello.priority if priority is None else priority)
+                     hello.priority if priority is None else priority,
+                     FEATURE_MAILBOX | FEATURE_CHANNELS if channels else FEATURE_MAILBOX)
+        while self.window and not self.window.whole:
+            self.expect(WINDOW)
         return hello
 
     def respond(self, seq, data=b'', error=0):

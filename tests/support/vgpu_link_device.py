@@ -14,6 +14,7 @@ A mediator that breaks a rule raises Violation; one that closes raises Closed; o
 
 import array
 import collections
+import fcntl
 import os
 import socket
 import struct
@@ -22,16 +23,26 @@ MAGIC = 0x4B4E4C56
 HEADER = struct.Struct('<IHHIIQ')
 MAX_PAYLOAD = 2048
 HELLO, WELCOME, REFUSE, REQUEST, RESPONSE, CANCEL, RESET, UPDATE = range(1, 9)
-FROM_MEDIATOR = {WELCOME: (24, 24), REFUSE: (8, 520), RESPONSE: (8, 1032), UPDATE: (24, 24)}
+WINDOW, CHANNEL_ENABLE, CHANNEL_RESET, CHANNEL_STATE = range(9, 13)
+FROM_MEDIATOR = {WELCOME: (24, 24), REFUSE: (8, 520), RESPONSE: (8, 1032), UPDATE: (24, 24), WINDOW: (24, 24),
+                 CHANNEL_STATE: (16, 16)}
 FEATURE_MAILBOX = 1
+FEATURE_CHANNELS = 2
+CHANNEL_BYTES = 0x80000
+FREE, ACTIVE, FATAL = range(3)
+BAD_TAIL, BAD_RECORD, BAD_HEAD, NOT_BOUND, SESSION_LOST, HOST = range(1, 7)
+SEALS = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW
 PROTOCOL = 0x00010000
 TIMEOUT_S = 60  # a loaded machine is no reason to fail
 
 HELLO_BODY = struct.Struct('<QIIIIIIQII4I')
 WELCOME_BODY = struct.Struct('<QIIII')
 PAIR = struct.Struct('<II')
+WINDOW_BODY = struct.Struct('<QIIII')
+CHANNEL_BODY = struct.Struct('<IIII')
 
-Message = collections.namedtuple('Message', 'type seq payload')
+Message = collections.namedtuple('Message', 'type seq payload fds', defaults=((),))
+State = collections.namedtuple('State', 'channel serial state error')
 Welcome = collections.namedtuple('Welcome', 'features vm_id pool priority')
 Response = collections.namedtuple('Response', 'error status results data raw')
 
@@ -58,9 +69,9 @@ def pack(kind, payload=b'', seq=0, magic=MAGIC, fd_count=0, length=None, reserve
 
 
 def pack_hello(vm_id=0, pool='A', priority=1, features=FEATURE_MAILBOX, protocol=PROTOCOL, timeout_ms=30000,
-               generation=0, reserved=(0, 0, 0, 0)):
+               generation=0, reserved=(0, 0, 0, 0), window_bytes=0, channel_count=0, channel_bytes=0):
     return HELLO_BODY.pack(features, protocol, vm_id, ord(pool) if isinstance(pool, str) else pool, priority,
-                           timeout_ms, generation, 0, 0, 0, *reserved)
+                           timeout_ms, generation, window_bytes, channel_count, channel_bytes, *reserved)
 
 
 def pack_request(data, request_id=0, length=None):
@@ -69,7 +80,7 @@ def pack_request(data, request_id=0, length=None):
 
 # Requests.
 NOP, CUDA_KERNEL, MEMORY_ALLOC, MEMORY_FREE, MEMORY_COPY, GET_DEVICE_INFO, SYNCHRONIZE = range(7)
-SESSION_OPEN, SESSION_CLOSE, SESSION_REQUEST = 0x2000, 0x2001, 0x2002
+SESSION_OPEN, SESSION_CLOSE, SESSION_REQUEST, SESSION_CHANNEL = 0x2000, 0x2001, 0x2002, 0x2003
 STAGE_WRITE, STAGE_DROP = 0x2010, 0x2011
 MODULE_LOAD, MODULE_UNLOAD, MODULE_KERNEL, MODULE_GLOBAL = 0x2020, 0x2021, 0x2022, 0x2023
 ASYNC, HIGH_PRIORITY = 1, 2
@@ -105,6 +116,43 @@ def parse_response(error, raw):
     return Response(error, status, results, raw[offset:offset + length], raw)
 
 
+def make_memory(size, seals=SEALS):
+    """A window's memory file."""
+    fd = os.memfd_create('window', os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    if seals:
+        fcntl.fcntl(fd, 1033, seals)  # F_ADD_SEALS
+    return fd
+
+
+class Window:
+    """Descriptors of a window, this end's. Closes them with the block."""
+
+    def __init__(self, window_bytes, channel_count):
+        self.bytes, self.channel_count = window_bytes, channel_count
+        self.memory, self.pairs = None, []
+
+    @classmethod
+    def make(cls, window_bytes, channel_count):
+        window = cls(window_bytes, channel_count)
+        window.memory = make_memory(window_bytes)
+        window.pairs = [(os.eventfd(0), os.eventfd(0)) for _ in range(channel_count)]
+        return window
+
+    def close(self):
+        for fd in [self.memory] + [fd for pair in self.pairs for fd in pair]:
+            if fd is not None:
+                os.close(fd)
+        self.memory, self.pairs = None, []
+
+    def hello(self):
+        return {'features': FEATURE_MAILBOX | FEATURE_CHANNELS, 'window_bytes': self.bytes,
+                'channel_count': self.channel_count, 'channel_bytes': CHANNEL_BYTES}
+
+    def body(self, first=0, channels=0):
+        return WINDOW_BODY.pack(self.bytes, self.channel_count, CHANNEL_BYTES, first, channels)
+
+
 class DeviceLink:
     """One connection, the device's end. Sends what it is told to, right or wrong; checks what comes."""
 
@@ -112,9 +160,14 @@ class DeviceLink:
         self.sock = sock
         self.sock.settimeout(TIMEOUT_S)
         self.buffer = b''
+        self.fds = []  # came, and belong to a message that is not whole yet
+        self.window = None
+        self.serials = collections.Counter()
+        self.states = []  # that were passed over while something else was waited for
         self.seq = 0
         self.late = 0  # answers that nobody waited for any more
         self.attached = False
+        self.wants_window = False  # a local client's: the mediator may send descriptors
         self.welcome = None
 
     def __enter__(self):
@@ -125,6 +178,11 @@ class DeviceLink:
 
     def close(self):
         self.sock.close()
+        for fd in self.fds:
+            os.close(fd)
+        self.fds = []
+        if self.window:
+            self.window.close()
 
     def send(self, data):
         try:
@@ -133,7 +191,10 @@ class DeviceLink:
             raise Closed() from None
 
     def send_with_fds(self, data, fds):
-        self.sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', fds))])
+        try:
+            self.sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', fds))])
+        except (BrokenPipeError, ConnectionResetError):
+            raise Closed() from None
 
     def _fill(self, size):
         while len(self.buffer) < size:
@@ -141,7 +202,12 @@ class DeviceLink:
                 data, ancillary, flags, _ = self.sock.recvmsg(65536, socket.CMSG_SPACE(16 * 4))
             except ConnectionResetError:
                 data, ancillary, flags = b'', [], 0
-            if ancillary or flags & socket.MSG_CTRUNC:
+            for level, kind, raw in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    fds = array.array('i')
+                    fds.frombytes(raw[:len(raw) - len(raw) % fds.itemsize])
+                    self.fds += fds
+            if flags & socket.MSG_CTRUNC or (self.fds and not self.wants_window):
                 raise Violation('descriptors that nobody asked for')
             if not data:
                 raise Closed()
@@ -151,7 +217,7 @@ class DeviceLink:
         """The next message, checked (L1)."""
         self._fill(HEADER.size)
         magic, kind, fd_count, length, reserved, seq = HEADER.unpack_from(self.buffer)
-        if magic != MAGIC or fd_count or reserved:
+        if magic != MAGIC or (fd_count and kind != WINDOW) or reserved:
             raise Violation('a header with wrong magic, fd_count or reserved field')
         if kind not in FROM_MEDIATOR:
             raise Violation('message type %d from a mediator' % kind)
@@ -169,12 +235,18 @@ class DeviceLink:
             features, vm_id, pool, priority, zero = WELCOME_BODY.unpack(payload)
             if zero or not 65 <= pool <= 90 or priority > 2 or not features & 1 or (kind == WELCOME) == self.attached:
                 raise Violation('WELCOME or UPDATE out of range or out of order')
-        if kind == RESPONSE and not self.attached:
-            raise Violation('RESPONSE before WELCOME')
-        return Message(kind, seq, payload)
+        if kind in (RESPONSE, WINDOW, CHANNEL_STATE) and not self.attached:
+            raise Violation('message type %d before WELCOME' % kind)
+        if len(self.fds) < fd_count or (self.fds[fd_count:] and not self.buffer):
+            raise Violation('%d descriptors came, fd_count is %d' % (len(self.fds), fd_count))
+        fds, self.fds = self.fds[:fd_count], self.fds[fd_count:]
+        return Message(kind, seq, payload, fds)
 
     def expect(self, kind):
         message = self.receive()
+        while message.type == CHANNEL_STATE and kind == RESPONSE:  # it may come at any time
+            self.states.append(State(*CHANNEL_BODY.unpack(message.payload)))
+            message = self.receive()
         if message.type != kind:
             if message.type == REFUSE:
                 raise Refused(PAIR.unpack_from(message.payload)[0], message.payload[8:].decode())
@@ -182,11 +254,61 @@ class DeviceLink:
         return message
 
     def attach(self, **hello):
+        self.wants_window = hello.get('features', 0) & FEATURE_CHANNELS
         self.send(pack(HELLO, pack_hello(**hello)))
         features, vm_id, pool, priority, _ = WELCOME_BODY.unpack(self.expect(WELCOME).payload)
         self.attached = True
         self.welcome = Welcome(features, vm_id, chr(pool), priority)
         return self.welcome
+
+    def send_window(self, window=None):
+        """A device's WINDOW messages; the link closes it."""
+        self.window = window = window or self.window
+        self.send_with_fds(pack(WINDOW, window.body(), fd_count=1), [window.memory])
+        for first in range(0, window.channel_count, 8):
+            fds = [fd for pair in window.pairs[first:first + 8] for fd in pair]
+            self.send_with_fds(pack(WINDOW, window.body(first, len(fds) // 2), fd_count=len(fds)), fds)
+
+    def expect_window(self):
+        """A local client's; the link closes it."""
+        message = self.expect(WINDOW)
+        size, count, channel_bytes, first, channels = WINDOW_BODY.unpack(message.payload)
+        self.window = window = Window(size, count)
+        if first or channels or len(message.fds) != 1 or channel_bytes != CHANNEL_BYTES:
+            raise Violation('the first WINDOW has to have the memory')
+        window.memory = message.fds[0]
+        while len(window.pairs) < count:
+            message = self.expect(WINDOW)
+            told = WINDOW_BODY.unpack(message.payload)
+            fds = message.fds
+            if told != (size, count, CHANNEL_BYTES, len(window.pairs), len(fds) // 2) or not fds or len(fds) % 2:
+                raise Violation('WINDOW out of order')
+            window.pairs += [(fds[i], fds[i + 1]) for i in range(0, len(fds), 2)]
+        if len(window.pairs) > count:
+            raise Violation('more channels than there are')
+        return window
+
+    def say_channel(self, kind, channel, serial=None, state=0, error=0):
+        if serial is None:
+            self.serials[channel] += 1
+            serial = self.serials[channel]
+        self.send(pack(kind, CHANNEL_BODY.pack(channel, serial, state, error)))
+
+    def enable(self, channel, **said):
+        self.say_channel(CHANNEL_ENABLE, channel, **said)
+
+    def disable(self, channel, **said):
+        self.say_channel(CHANNEL_RESET, channel, **said)
+
+    def expect_state(self, channel, state, error=0, serial=None):
+        """CHANNEL_STATE is what comes next, with the serial of what was said last."""
+        said = self.states.pop(0) if self.states else State(*CHANNEL_BODY.unpack(self.expect(CHANNEL_STATE).payload))
+        expected = State(channel, self.serials[channel] if serial is None else serial, state, error)
+        if said != expected:
+            raise Violation('%s, expected %s' % (said, expected))
+
+    def bind(self, session, channel):
+        return self.ask(named(SESSION_CHANNEL, session, PAIR.pack(channel, 0)))
 
     def expect_update(self):
         features, vm_id, pool, priority, _ = WELCOME_BODY.unpack(self.expect(UPDATE).payload)

@@ -111,9 +111,9 @@ CUresult cuda_call_array_write(struct vgpu_driver *driver, struct vgpu_driver_ar
     copy.dstXInBytes = x_bytes;
     copy.dstY = y;
     copy.dstZ = z;
-    CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, stream_of(stream));
+    CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, cuda_stream_use(b, stream));
     /* Unlike a plain copy, one to an array may read pageable memory later. */
-    return r == CUDA_SUCCESS ? b->api.cuStreamSynchronize(stream_of(stream)) : r;
+    return r == CUDA_SUCCESS ? cuda_stream_wait(b, cuda_stream_or_default(b, stream)) : r;
 }
 
 CUresult cuda_call_array_read(struct vgpu_driver *driver, struct vgpu_driver_array *array,
@@ -135,9 +135,9 @@ CUresult cuda_call_array_read(struct vgpu_driver *driver, struct vgpu_driver_arr
         copy.dstHost = data;
         copy.dstPitch = row_bytes;
         copy.dstHeight = rows;
-        CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, stream_of(stream));
+        CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, cuda_stream_use(b, stream));
         if (r == CUDA_SUCCESS)
-            r = b->api.cuStreamSynchronize(stream_of(stream));
+            r = cuda_stream_wait(b, cuda_stream_or_default(b, stream));
         if (r != CUDA_SUCCESS)
             return r;
     }
@@ -172,7 +172,7 @@ CUresult cuda_call_array_write_window(struct vgpu_driver *driver, struct vgpu_dr
     copy.dstXInBytes = x_bytes;
     copy.dstY = y;
     copy.dstZ = z;
-    return b->api.cuMemcpy3DAsync_v2(&copy, stream_of(stream));
+    return b->api.cuMemcpy3DAsync_v2(&copy, cuda_stream_use(b, stream));
 }
 
 CUresult cuda_call_array_read_window(struct vgpu_driver *driver, struct vgpu_driver_array *array,
@@ -195,7 +195,7 @@ CUresult cuda_call_array_read_window(struct vgpu_driver *driver, struct vgpu_dri
     copy.dstHost = data;
     copy.dstPitch = rows > 1 ? pitch : row_bytes;
     copy.dstHeight = rows;
-    return b->api.cuMemcpy3DAsync_v2(&copy, stream_of(stream));
+    return b->api.cuMemcpy3DAsync_v2(&copy, cuda_stream_use(b, stream));
 }
 
 /* One end of array_copy: an array, or device memory that must hold all of it. `z` steps in
@@ -258,7 +258,7 @@ CUresult cuda_call_array_copy(struct vgpu_driver *driver,
         copy.srcXInBytes = from.x_bytes;
         copy.srcY = from.y;
         copy.srcZ = from.array ? from.z + z : 0;
-        CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, stream_of(stream));
+        CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, cuda_stream_use(b, stream));
         if (r != CUDA_SUCCESS)
             return r;
     }

@@ -4,11 +4,7 @@
 #define VGPU_BACKEND_CUDA_DRIVER_CALLS_H
 
 #include "cuda.h"
-
-static inline CUstream stream_of(struct vgpu_driver_stream *s)
-{
-    return (CUstream)(void *)s; /* NULL: the default stream */
-}
+#include "stream.h"
 
 /* driver_memory.c */
 CUresult cuda_call_memory_alloc(struct vgpu_driver *driver, CUdeviceptr *address, size_t size);

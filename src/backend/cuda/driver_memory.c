@@ -43,15 +43,15 @@ CUresult cuda_call_memory_alloc_async(struct vgpu_driver *driver, CUdeviceptr *a
         return CUDA_ERROR_OUT_OF_MEMORY;
     CUdeviceptr got = 0;
     CUresult r = pool ? b->api.cuMemAllocFromPoolAsync(&got, size, (CUmemoryPool)(void *)pool,
-                                                       stream_of(stream))
-                      : b->api.cuMemAllocAsync(&got, size, stream_of(stream));
+                                                       cuda_stream_use(b, stream))
+                      : b->api.cuMemAllocAsync(&got, size, cuda_stream_use(b, stream));
     if (r != CUDA_SUCCESS)
         return r;
-    r = b->api.cuMemsetD8Async(got, 0, size, stream_of(stream));
+    r = b->api.cuMemsetD8Async(got, 0, size, cuda_stream_use(b, stream));
     if (r == CUDA_SUCCESS && !cuda_ranges_add(&b->ranges, got, size, b->current, false))
         r = CUDA_ERROR_UNKNOWN;
     if (r != CUDA_SUCCESS) {
-        (void)b->api.cuMemFreeAsync(got, stream_of(stream));
+        (void)b->api.cuMemFreeAsync(got, cuda_stream_use(b, stream));
         return r;
     }
     *address = got;
@@ -64,7 +64,7 @@ CUresult cuda_call_memory_free_async(struct vgpu_driver *driver, CUdeviceptr add
     struct vgpu_backend *b = cuda_of_driver(driver);
     if (!cuda_ranges_allocation(&b->ranges, address))
         return CUDA_ERROR_INVALID_VALUE;
-    CUresult r = b->api.cuMemFreeAsync(address, stream_of(stream));
+    CUresult r = b->api.cuMemFreeAsync(address, cuda_stream_use(b, stream));
     if (r == CUDA_SUCCESS)
         cuda_ranges_remove(&b->ranges, address);
     return r;
@@ -80,7 +80,7 @@ CUresult cuda_call_copy_to_device(struct vgpu_driver *driver, CUdeviceptr destin
     if (!cuda_ranges_hold(&b->ranges, destination, data_length))
         return CUDA_ERROR_INVALID_VALUE;
     /* From pageable memory: the driver has staged the bytes when it returns. */
-    return b->api.cuMemcpyHtoDAsync_v2(destination, data, data_length, stream_of(stream));
+    return b->api.cuMemcpyHtoDAsync_v2(destination, data, data_length, cuda_stream_use(b, stream));
 }
 
 CUresult cuda_call_copy_from_device(struct vgpu_driver *driver, CUdeviceptr source, uint32_t size,
@@ -93,9 +93,9 @@ CUresult cuda_call_copy_from_device(struct vgpu_driver *driver, CUdeviceptr sour
     if (size) {
         if (!cuda_ranges_hold(&b->ranges, source, size))
             return CUDA_ERROR_INVALID_VALUE;
-        CUresult r = b->api.cuMemcpyDtoHAsync_v2(data, source, size, stream_of(stream));
+        CUresult r = b->api.cuMemcpyDtoHAsync_v2(data, source, size, cuda_stream_use(b, stream));
         if (r == CUDA_SUCCESS)
-            r = b->api.cuStreamSynchronize(stream_of(stream));
+            r = cuda_stream_wait(b, cuda_stream_or_default(b, stream));
         if (r != CUDA_SUCCESS)
             return r;
     }
@@ -113,7 +113,7 @@ CUresult cuda_call_copy_on_device(struct vgpu_driver *driver, CUdeviceptr destin
     if (!cuda_ranges_hold(&b->ranges, destination, size) ||
         !cuda_ranges_hold(&b->ranges, source, size))
         return CUDA_ERROR_INVALID_VALUE;
-    return b->api.cuMemcpyDtoDAsync_v2(destination, source, size, stream_of(stream));
+    return b->api.cuMemcpyDtoDAsync_v2(destination, source, size, cuda_stream_use(b, stream));
 }
 
 CUresult cuda_call_copy_window_to_device(struct vgpu_driver *driver, CUdeviceptr destination,
@@ -132,7 +132,7 @@ CUresult cuda_call_copy_device_to_window(struct vgpu_driver *driver, void *desti
         return CUDA_SUCCESS;
     if (!cuda_ranges_hold(&b->ranges, source, size))
         return CUDA_ERROR_INVALID_VALUE;
-    return b->api.cuMemcpyDtoHAsync_v2(destination, source, size, stream_of(stream));
+    return b->api.cuMemcpyDtoHAsync_v2(destination, source, size, cuda_stream_use(b, stream));
 }
 
 /* One side of a copy of boxes: in device memory, or in `bytes` bytes of the window. */
@@ -159,7 +159,8 @@ static bool side_holds(const struct vgpu_backend *b, const struct side *s, size_
 #define PITCH_MAX  0x7fffffffu
 
 static CUresult copy_box(struct vgpu_backend *b, const struct side *to, const struct side *from,
-                         size_t width, size_t height, size_t depth, CUstream stream)
+                         size_t width, size_t height, size_t depth,
+                         struct vgpu_driver_stream *stream)
 {
     if (!width || !height || !depth)
         return CUDA_SUCCESS;
@@ -195,8 +196,9 @@ static CUresult copy_box(struct vgpu_backend *b, const struct side *to, const st
     /* CUDA has slices as numbers of rows. Where they are none, slice by slice. */
     if (depth > SLICES_MAX)
         return CUDA_ERROR_INVALID_VALUE;
+    CUstream s = cuda_stream_use(b, stream);
     for (size_t z = 0; z < depth; z++) {
-        CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, stream);
+        CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, s);
         if (r != CUDA_SUCCESS)
             return r;
         copy.srcDevice += from->in_window ? 0 : from->slice;
@@ -217,7 +219,7 @@ CUresult cuda_call_copy_rect(struct vgpu_driver *driver, CUdeviceptr destination
     struct side to = {
         .address = destination, .pitch = destination_pitch, .slice = destination_slice};
     struct side from = {.address = source, .pitch = source_pitch, .slice = source_slice};
-    return copy_box(cuda_of_driver(driver), &to, &from, width, height, depth, stream_of(stream));
+    return copy_box(cuda_of_driver(driver), &to, &from, width, height, depth, stream);
 }
 
 CUresult cuda_call_copy_rect_window_to_device(struct vgpu_driver *driver, CUdeviceptr destination,
@@ -234,7 +236,7 @@ CUresult cuda_call_copy_rect_window_to_device(struct vgpu_driver *driver, CUdevi
                         .in_window = true,
                         .pitch = source_pitch,
                         .slice = source_slice};
-    return copy_box(cuda_of_driver(driver), &to, &from, width, height, depth, stream_of(stream));
+    return copy_box(cuda_of_driver(driver), &to, &from, width, height, depth, stream);
 }
 
 CUresult cuda_call_copy_rect_device_to_window(struct vgpu_driver *driver, void *destination,
@@ -250,7 +252,7 @@ CUresult cuda_call_copy_rect_device_to_window(struct vgpu_driver *driver, void *
                       .pitch = destination_pitch,
                       .slice = destination_slice};
     struct side from = {.address = source, .pitch = source_pitch, .slice = source_slice};
-    return copy_box(cuda_of_driver(driver), &to, &from, width, height, depth, stream_of(stream));
+    return copy_box(cuda_of_driver(driver), &to, &from, width, height, depth, stream);
 }
 
 CUresult cuda_call_memory_set(struct vgpu_driver *driver, CUdeviceptr destination, size_t pitch,
@@ -258,7 +260,7 @@ CUresult cuda_call_memory_set(struct vgpu_driver *driver, CUdeviceptr destinatio
                               struct vgpu_driver_stream *stream)
 {
     struct vgpu_backend *b = cuda_of_driver(driver);
-    CUstream s = stream_of(stream);
+    CUstream s = cuda_stream_use(b, stream);
     uint64_t row, bytes;
     if (!width || !height)
         return CUDA_SUCCESS;

@@ -237,6 +237,7 @@ const struct vgpu_driver_ops vgpu_software_driver_ops = {
     .stream_create = sw_stream_create,
     .stream_destroy = sw_stream_destroy,
     .stream_synchronize = sw_stream_synchronize,
+    .stream_fence = sw_stream_synchronize,
     .stream_query = sw_stream_query,
     .stream_wait_event = sw_stream_wait_event,
     .event_create = sw_event_create,

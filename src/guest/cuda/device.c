@@ -8,12 +8,13 @@
 
 #include "guest/cuda/internal.h"
 
+#define ATTRIBUTE_GPU_OVERLAP 15
+
 /* Attributes that say what this library does, not what the card can. */
 static const struct {
     int attribute;
     int value;
 } overridden[] = {
-    {15, 0},                       /* overlap of copies with kernels: not through the mailbox */
     {18, 0},                       /* integrated */
     {19, 0},                       /* mapped host memory */
     {20, 0},                       /* compute mode: default */
@@ -55,15 +56,12 @@ static const struct {
     {142, 0},  {143, 0}, {144, 0}, {145, 0}, {146, 0},
 };
 
-int vgpu_cuda_attribute(int attribute)
+void vgpu_cuda_settle_attributes(void)
 {
     for (size_t i = 0; i < sizeof(overridden) / sizeof(overridden[0]); i++)
-        if (overridden[i].attribute == attribute)
-            return overridden[i].value;
-    if (attribute <= 0 || attribute >= VGPU_CUDA_DEVICE_ATTRIBUTE_END ||
-        (unsigned)attribute >= vgpu_cuda.attribute_count)
-        return 0;
-    return vgpu_cuda.attributes[attribute];
+        vgpu_cuda.attributes[overridden[i].attribute] = overridden[i].value;
+    if (!vgpu_cuda.channel) /* by the mailbox, copies do not overlap with kernels */
+        vgpu_cuda.attributes[ATTRIBUTE_GPU_OVERLAP] = 0;
 }
 
 CUresult vgpu_cuda_check_device(CUdevice device)

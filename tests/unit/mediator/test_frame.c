@@ -49,11 +49,10 @@ static void test_right(void **state)
     static const struct {
         uint16_t type;
         uint32_t length;
-    } messages[] = {{VGPU_LINK_HELLO, 64},
-                    {VGPU_LINK_REQUEST, 9},
-                    {VGPU_LINK_REQUEST, 1032},
-                    {VGPU_LINK_CANCEL, 0},
-                    {VGPU_LINK_RESET, 8}};
+    } messages[] = {{VGPU_LINK_HELLO, 64},          {VGPU_LINK_REQUEST, 9},
+                    {VGPU_LINK_REQUEST, 1032},      {VGPU_LINK_CANCEL, 0},
+                    {VGPU_LINK_RESET, 8},           {VGPU_LINK_WINDOW, 24},
+                    {VGPU_LINK_CHANNEL_ENABLE, 16}, {VGPU_LINK_CHANNEL_RESET, 16}};
     for (unsigned i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
         bool numbered =
             messages[i].type == VGPU_LINK_REQUEST || messages[i].type == VGPU_LINK_CANCEL;
@@ -78,7 +77,7 @@ static void test_header(void **state)
     size_t size = put(VGPU_LINK_CANCEL, 0, 1);
     buffer[0] ^= 1;
     violates(size);
-    static const uint16_t types[] = {0, 2, 3, 5, 8, 9, 0x104, 0xffff};
+    static const uint16_t types[] = {0, 2, 3, 5, 8, 12, 13, 0x104, 0xffff};
     for (unsigned i = 0; i < sizeof(types) / sizeof(types[0]); i++)
         violates(put(types[i], 0, 0));
     size = put(VGPU_LINK_CANCEL, 0, 1);
@@ -99,11 +98,11 @@ static void test_lengths(void **state)
     static const struct {
         uint16_t type;
         uint32_t min, max;
-    } types[] = {{VGPU_LINK_HELLO, 64, 64},
-                 {VGPU_LINK_REQUEST, 9, 1032},
-                 {VGPU_LINK_CANCEL, 0, 0},
-                 {VGPU_LINK_RESET, 8, 8}};
-    for (unsigned i = 0; i < 4; i++) {
+    } types[] = {{VGPU_LINK_HELLO, 64, 64},        {VGPU_LINK_REQUEST, 9, 1032},
+                 {VGPU_LINK_CANCEL, 0, 0},         {VGPU_LINK_RESET, 8, 8},
+                 {VGPU_LINK_WINDOW, 24, 24},       {VGPU_LINK_CHANNEL_ENABLE, 16, 16},
+                 {VGPU_LINK_CHANNEL_RESET, 16, 16}};
+    for (unsigned i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         uint32_t wrong[] = {types[i].min - 1, types[i].max + 1, 2048,      2049,
                             0x7fffffff,       0xffffffff,       0xffffffe8};
         for (unsigned j = types[i].min ? 0 : 1; j < 7; j++) {
@@ -167,6 +166,62 @@ static void test_fields(void **state)
     assert_ptr_equal(frame.u.request.bytes, buffer + 32);
 }
 
+/* Descriptors come with WINDOW only, and at most 16. */
+static void test_window(void **state)
+{
+    (void)state;
+    struct vgpu_frame frame;
+    size_t size = put(VGPU_LINK_WINDOW, 24, 0);
+    vgpu_store_le16(buffer + 6, 16);
+    vgpu_store_le64(buffer + 24, 1ull << 33);
+    for (uint32_t i = 0; i < 4; i++)
+        vgpu_store_le32(buffer + 32 + 4 * i, 100 + i);
+    assert_int_equal(parse(size, &frame), 1);
+    const struct vgpu_link_window *w = &frame.u.window;
+    assert_true(frame.fd_count == 16 && w->window_bytes == 1ull << 33);
+    assert_true(w->channel_count == 100 && w->channel_bytes == 101 && w->first == 102 &&
+                w->channels == 103);
+    vgpu_store_le16(buffer + 6, 17);
+    violates(size);
+    violates(put(VGPU_LINK_WINDOW, 24, 1));
+    uint8_t out[VGPU_FRAME_MAX];
+    struct vgpu_link_window sent = *w;
+    put(VGPU_LINK_WINDOW, 24, 0);
+    assert_int_equal(vgpu_frame_window(out, &sent, 2), 48);
+    memcpy(buffer, out, 48);
+    assert_int_equal(parse(48, &frame), 1);
+    assert_int_equal(frame.fd_count, 2);
+    assert_memory_equal(&frame.u.window, &sent, sizeof(sent));
+}
+
+static void test_channel(void **state)
+{
+    (void)state;
+    static const uint16_t types[] = {VGPU_LINK_CHANNEL_ENABLE, VGPU_LINK_CHANNEL_RESET};
+    for (unsigned i = 0; i < 2; i++) {
+        struct vgpu_frame frame;
+        size_t size = put(types[i], 16, 0);
+        vgpu_store_le32(buffer + 24, 63);
+        vgpu_store_le32(buffer + 28, 0xfffffffe);
+        assert_int_equal(parse(size, &frame), 1);
+        assert_true(frame.u.channel.channel == 63 && frame.u.channel.serial == 0xfffffffe);
+        for (size_t at = 32; at < 40; at++) { /* state and error are the mediator's to say */
+            put(types[i], 16, 0);
+            buffer[at] = 1;
+            violates(size);
+        }
+        put(types[i], 16, 0);
+        vgpu_store_le16(buffer + 6, 1);
+        violates(size);
+    }
+    static const uint8_t expected[40] = {0x56, 0x4c, 0x4e, 0x4b, 12, 0, 0, 0, 16, 0, 0, 0, 0, 0,
+                                         0,    0,    0,    0,    0,  0, 0, 0, 0,  0, 3, 0, 0, 0,
+                                         9,    0,    0,    0,    2,  0, 0, 0, 5,  0, 0, 0};
+    uint8_t out[VGPU_FRAME_MAX];
+    assert_int_equal(vgpu_frame_state(out, &(struct vgpu_link_channel){3, 9, 2, 5}), 40);
+    assert_memory_equal(out, expected, 40);
+}
+
 static const char *check(struct vgpu_frame_order *order, uint16_t type, uint64_t seq)
 {
     struct vgpu_frame frame = {.type = type, .seq = seq};
@@ -210,6 +265,32 @@ static void test_order_requests(void **state)
     assert_null(check(&order, VGPU_LINK_REQUEST, UINT64_MAX));
 }
 
+/* Windows and channels: only where they were agreed on, and a window only from a device. */
+static void test_order_channels(void **state)
+{
+    (void)state;
+    static const uint16_t types[] = {VGPU_LINK_WINDOW, VGPU_LINK_CHANNEL_ENABLE,
+                                     VGPU_LINK_CHANNEL_RESET};
+    struct vgpu_frame_order order = {.greeted = true};
+    for (unsigned i = 0; i < 3; i++)
+        assert_non_null(check(&order, types[i], 0)); /* before WELCOME */
+    order.welcomed = true;
+    for (unsigned i = 0; i < 3; i++)
+        assert_non_null(check(&order, types[i], 0)); /* no channels */
+    order.channels = order.brings = true;
+    assert_null(check(&order, VGPU_LINK_WINDOW, 0));
+    assert_non_null(check(&order, VGPU_LINK_CHANNEL_ENABLE, 0)); /* not before the window */
+    assert_non_null(check(&order, VGPU_LINK_CHANNEL_RESET, 0));
+    assert_non_null(check(&order, VGPU_LINK_REQUEST, 1)); /* L16 */
+    assert_non_null(check(&order, VGPU_LINK_RESET, 0));
+    order.window = true;
+    for (unsigned i = 0; i < 3; i++)
+        assert_null(check(&order, types[i], 0));
+    order.brings = false; /* a local client, which has one from us */
+    assert_non_null(check(&order, VGPU_LINK_WINDOW, 0));
+    assert_null(check(&order, VGPU_LINK_CHANNEL_ENABLE, 0));
+}
+
 static void test_encode(void **state)
 {
     (void)state;
@@ -236,9 +317,10 @@ static void test_encode(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        VGPU_TEST(test_right),          VGPU_TEST(test_header), VGPU_TEST(test_lengths),
-        VGPU_TEST(test_reserved),       VGPU_TEST(test_fields), VGPU_TEST(test_order_hello),
-        VGPU_TEST(test_order_requests), VGPU_TEST(test_encode),
+        VGPU_TEST(test_right),          VGPU_TEST(test_header),         VGPU_TEST(test_lengths),
+        VGPU_TEST(test_reserved),       VGPU_TEST(test_fields),         VGPU_TEST(test_order_hello),
+        VGPU_TEST(test_order_requests), VGPU_TEST(test_encode),         VGPU_TEST(test_window),
+        VGPU_TEST(test_channel),        VGPU_TEST(test_order_channels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -72,6 +72,8 @@ static void test_p3_opcode(void **state)
                                      6,      0x2000, 0x2001, 0x2002, 0x2010, 0x2011,
                                      0x2020, 0x2021, 0x2022, 0x2023};
     for (uint32_t opcode = 0; opcode < 0x3000; opcode++) {
+        if (opcode == VGPU_OP_SESSION_CHANNEL) /* longer: test_p33_channel */
+            continue;
         bool is_known = vgpu_call_info(opcode) != NULL; /* a CUDA driver call */
         for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++)
             is_known |= known[i] == opcode;
@@ -145,6 +147,22 @@ static void test_p24_exact(void **state)
     assert_int_equal(route(put(VGPU_OP_MODULE_LOAD, 900), &(struct vgpu_route){0}), 0);
 }
 
+/* P33: a session, a channel, and nothing else. */
+static void test_p33_channel(void **state)
+{
+    (void)state;
+    struct vgpu_route r;
+    uint32_t length = put(VGPU_OP_SESSION_CHANNEL, 16);
+    vgpu_store_le32(request + 40, 0xabcdef01);
+    assert_int_equal(route(length, &r), 0);
+    assert_true(r.session == 0x1122334455667788ull && r.channel == 0xabcdef01 && !r.typed);
+    vgpu_store_le32(request + 44, 1); /* reserved */
+    fails(length, VGPU_ERR_INVALID_REQUEST);
+    for (uint32_t wrong = 8; wrong < 24; wrong++)
+        if (wrong != 16)
+            fails(put(VGPU_OP_SESSION_CHANNEL, wrong), VGPU_ERR_INVALID_REQUEST);
+}
+
 /* P6, P7, and the shape of a response. */
 static void test_answers(void **state)
 {
@@ -170,9 +188,9 @@ static void test_answers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        VGPU_TEST(test_p1_short),  VGPU_TEST(test_p2_version), VGPU_TEST(test_p3_opcode),
-        VGPU_TEST(test_p4_header), VGPU_TEST(test_p4_data),    VGPU_TEST(test_p24_exact),
-        VGPU_TEST(test_answers),
+        VGPU_TEST(test_p1_short),    VGPU_TEST(test_p2_version), VGPU_TEST(test_p3_opcode),
+        VGPU_TEST(test_p4_header),   VGPU_TEST(test_p4_data),    VGPU_TEST(test_p24_exact),
+        VGPU_TEST(test_p33_channel), VGPU_TEST(test_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

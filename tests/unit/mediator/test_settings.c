@@ -104,6 +104,7 @@ static void test_everything(void **state)
               "watch = /run/c\n"
               "log_level = debug\nworker = /w\nworker_uid_base = 100000\n"
               "admit_unknown = no\nmax_vms = 8\nlocal_vm_base = 5\nlocal_clients = 3\n"
+              "local_window = 64M\n"
               "; another\n\n"
               "[pool B]\ngpus = 0, 2\nbackend = cuda\n"
               "[pool Z]\ngpus = software\nthreads = 3\nlaunch_instructions = 5000000000\n"
@@ -124,6 +125,7 @@ static void test_everything(void **state)
     assert_false(s->admit_unknown);
     assert_int_equal(s->max_vms, 8);
     assert_int_equal(s->local_clients, 3);
+    assert_int_equal(s->local_window, 64 << 20);
     assert_string_equal(vgpu_settings_pools(s, pools), "B Z");
     assert_int_equal(s->pools[1].gpus[1].ordinal, 2);
     assert_int_equal(s->pools[25].threads, 3);
@@ -163,6 +165,10 @@ static void test_errors(void **state)
     refuses("[mediator]\nadmit_unknown = maybe", 2, "maybe");
     refuses("[mediator]\nallow_pageable_access = maybe", 2, "maybe");
     refuses("[mediator]\nmax_vms = 0", 2, "max_vms");
+    refuses("[mediator]\nlocal_window = 3M", 2, "power of two");
+    refuses("[mediator]\nlocal_window = 512K", 2, "power of two");
+    refuses("[mediator]\nlocal_window = 2T", 2, "power of two");
+    refuses("[mediator]\nlocal_window = lots", 2, "power of two");
     refuses("[mediator]\nmax_vms = 12x", 2, "12x");
     refuses("[mediator]\nmax_vms = -1", 2, "-1");
     refuses("[mediator]\nmax_vms = 99999999999999999999", 2, "max_vms");

@@ -64,7 +64,7 @@ static void test_shape(void)
         guest_request_poke(&request, FIELD(version), versions[i]);
         expect_error(&request, "P2", VGPU_ERR_UNSUPPORTED, "another version");
     }
-    static const uint32_t opcodes[] = {7, 0xFFF, 0x10FF, 0x1FFF, 0x2003, 0x20FF, UINT32_MAX};
+    static const uint32_t opcodes[] = {7, 0xFFF, 0x10FF, 0x1FFF, 0x2004, 0x20FF, UINT32_MAX};
     for (int i = 0; i < 7; i++) {
         guest_request_init(&request, opcodes[i], 0);
         expect_error(&request, "P3", VGPU_ERR_UNSUPPORTED, "an opcode that does not exist");

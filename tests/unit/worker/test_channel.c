@@ -464,6 +464,9 @@ static void p34_requests_are_answered_as_by_the_mailbox(void **state)
     a = guest_request(r, &sent);
     assert_int_equal(a.error_code, 0);
     assert_int_equal(a.length, 0);
+    struct request wait = req_sync();
+    wait = req_wrap(CHANNEL_SESSION, &wait);
+    guest_request(r, &wait);
     assert_int_equal(fake_free_bytes(r->backend), FAKE_MEMORY_BYTES - 256);
 }
 

@@ -210,12 +210,13 @@ static void run_frame(struct vgpu_channel_server *c, const struct vgpu_ring_reco
     struct vgpu_executor *x = c->executor;
     const struct vgpu_call_info *info = frame->info;
     bool earlier;
-    CUresult status = vgpu_execute_call(x, context, frame, &earlier);
-    if (!record->token)
-        return;
-    if (info->posted) /* its failure is deferred */
+    /* G11: it is queued, its failure will be deferred, and a backend may take its time. */
+    if (info->posted)
         vgpu_channel_answer(c, record, CUDA_SUCCESS, 0, NULL, 0);
-    else if (status == CUDA_SUCCESS)
+    CUresult status = vgpu_execute_call(x, context, frame, &earlier);
+    if (info->posted)
+        return;
+    if (status == CUDA_SUCCESS)
         vgpu_channel_answer(c, record, CUDA_SUCCESS, 0, frame->out,
                             info->out_count * 8u + frame->fill_length);
     else
@@ -489,6 +490,7 @@ void vgpu_channel_detach(struct vgpu_channel_server *c)
     if (c->job)
         vgpu_dispatch_drop(c->at.dispatcher, c->job);
     c->job = NULL;
+    c->told = false;
     c->hold = VGPU_HOLD_NOTHING;
     /* Without the lease nothing is in flight: it was waited for before that went back. */
     if (gate != VGPU_GATE_CLOSED && gate != VGPU_GATE_RETURNED)

@@ -323,6 +323,15 @@ static void after_the_grace_no_record_is_run(void **state)
     assert_int_equal(fake_gpu_launched(), before + 10);
 }
 
+/* G11: what is posted is answered when it is queued, however long the backend takes over it. */
+static void g11_a_posted_call_is_answered_before_it_has_run(void **state)
+{
+    struct channel_rig *r = *state;
+    fake_gpu_block(true);
+    guest_expect(DO(r, LAUNCH, 1, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0), 0);
+    fake_gpu_block(false);
+}
+
 /* ---- Detaching ---- */
 
 static void g3_a_channel_is_let_go_of_when_the_gpu_is_done_with_it(void **state)
@@ -361,6 +370,7 @@ int main(void)
         ON(a_lease_goes_back_when_what_was_begun_is_done),
         ON(launches_in_flight_are_waited_for_before_it_goes_back),
         ON(after_the_grace_no_record_is_run),
+        ON(g11_a_posted_call_is_answered_before_it_has_run),
         ON(g3_a_channel_is_let_go_of_when_the_gpu_is_done_with_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,21 @@
 
 #include "vgpu/protocol.h"
 
+/* ---- What was asked for ---- */
+
+struct bench_settings {
+    const char *transport, *device, *mediator_dir, *mediator_config;
+    const char *library, *native; /* libcuda.so.1 of ours, of NVIDIA's */
+    const char *svg;              /* a picture goes there */
+    uint64_t seconds, count, vm_id;
+    uint64_t copy_bytes;   /* of large copies */
+    uint64_t pinned_bytes; /* the same, at most what fits the arena of the window */
+    bool has_vm_id, has_copy, json;
+};
+
+/* Whether another sample belongs to this figure, after `done` of them since start_ns. */
+bool bench_goes_on(const struct bench_settings *settings, uint64_t done, uint64_t start_ns);
+
 /* ---- Samples ---- */
 
 struct bench_samples {
@@ -46,6 +61,26 @@ struct bench_path {
 /* The NOP that round trips are measured with. Returns its length. */
 uint32_t bench_build_nop(uint8_t bytes[VGPU_MAILBOX_BYTES]);
 
+/* By vgpu_execute_request; the state is a struct vgpu. */
+bool bench_library_exchange(void *state, const void *request, uint32_t length, uint8_t *response,
+                            uint32_t *response_length, uint32_t *error_code, uint64_t *ns);
+
+/* ---- The mailbox ---- */
+
+struct bench_mailbox_rates {
+    double to_bytes_per_s, from_bytes_per_s;
+    uint64_t to_count, from_count; /* requests */
+};
+/* Round trips of a NOP, and copies of session 0, one request at a time. */
+bool bench_mailbox_nop(const struct bench_settings *settings, const struct bench_path *path,
+                       struct bench_samples *samples);
+bool bench_mailbox_copies(const struct bench_settings *settings, const struct bench_path *path,
+                          struct bench_mailbox_rates *rates);
+
+/* `vgpu-bench mailbox` and `vgpu-bench relay`: measured and printed. */
+bool bench_run_mailbox(const struct bench_settings *settings, const struct bench_path *path);
+bool bench_run_relay(const struct bench_settings *settings, const struct bench_path *path);
+
 /* ---- A mediator of our own ---- */
 
 struct bench_mediator {
@@ -54,8 +89,9 @@ struct bench_mediator {
     char socket_path[96]; /* of --listen */
 };
 
-/* Starts one, with a temporary directory. False with a text on stderr, and nothing left behind. */
-bool bench_mediator_start(struct bench_mediator *mediator);
+/* Starts one, with a temporary directory; `config` is its configuration file or NULL. False with a
+ * text on stderr, and nothing left behind. */
+bool bench_mediator_start(struct bench_mediator *mediator, const char *config);
 void bench_mediator_stop(struct bench_mediator *mediator);
 
 /*

@@ -89,9 +89,20 @@ static bool wait_ready(int fd)
     return poll(&ready, 1, START_TIMEOUT_MS) == 1 && read(fd, said, sizeof(said)) > 0;
 }
 
-bool bench_mediator_start(struct bench_mediator *mediator)
+/* Local clients may have windows with room for large pinned copies. NULL: not written. */
+static const char *write_config(const struct bench_mediator *mediator, char *path, size_t capacity)
 {
-    char program[600], worker[600], ready_text[16];
+    snprintf(path, capacity, "%s/mediator.conf", mediator->directory);
+    FILE *out = fopen(path, "w");
+    if (!out)
+        return NULL;
+    fputs("[mediator]\nlocal_window = 1G\n", out);
+    return fclose(out) == 0 ? path : NULL;
+}
+
+bool bench_mediator_start(struct bench_mediator *mediator, const char *config)
+{
+    char program[600], worker[600], ready_text[16], config_path[96];
     int ready[2];
     *mediator = (struct bench_mediator){.pid = -1};
     if (!find_program("VGPU_MEDIATOR", "vgpu-mediator", "mediator", program, sizeof(program))) {
@@ -116,6 +127,8 @@ bool bench_mediator_start(struct bench_mediator *mediator)
     }
     snprintf(mediator->socket_path, sizeof(mediator->socket_path), "%s/mediator.socket",
              mediator->directory);
+    if (!config)
+        config = write_config(mediator, config_path, sizeof(config_path));
     mediator->pid = fork();
     if (mediator->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -124,9 +137,14 @@ bool bench_mediator_start(struct bench_mediator *mediator)
         const char *arguments[16] = {
             program,      "--watch",  mediator->directory, "--listen", mediator->socket_path,
             "--ready-fd", ready_text, "--log-level",       "warn"};
+        unsigned count = 9;
         if (has_worker) {
-            arguments[9] = "--worker";
-            arguments[10] = worker;
+            arguments[count++] = "--worker";
+            arguments[count++] = worker;
+        }
+        if (config) {
+            arguments[count++] = "--config";
+            arguments[count++] = config;
         }
         execv(program, (char *const *)(uintptr_t)arguments);
         fprintf(stderr, "vgpu-bench: %s cannot be started: %s\n", program, strerror(errno));

@@ -28,7 +28,10 @@
 #define PINGPONG_BATCH  64u
 #define PINGPONG_ROUNDS 1000u
 #define EVENTFD_ROUNDS  3000u
-#define SHOW_EVERY      32u /* units given back at a time, as a worker does */
+#define BALLS_END       UINT64_MAX
+#define SAMPLES_MIN     8u
+#define FIGURE_NS       (400 * VGPU_NS_PER_MS) /* for one figure, when samples are slow */
+#define SHOW_EVERY      32u                    /* units given back at a time, as a worker does */
 
 /* ---- Samples and waiting ---- */
 
@@ -42,6 +45,13 @@ void vgpu_floor_summarize(double *samples, size_t count, struct vgpu_floor_sprea
 {
     qsort(samples, count, sizeof(*samples), ascending);
     *out = (struct vgpu_floor_spread){samples[0], samples[count / 2], samples[count * 99 / 100]};
+}
+
+bool vgpu_floor_goes_on(unsigned taken, unsigned most, uint64_t since_ns)
+{
+    if (taken >= most)
+        return false;
+    return taken < SAMPLES_MIN || vgpu_clock_ns() - since_ns < FIGURE_NS;
 }
 
 void vgpu_floor_relax(unsigned *spins)
@@ -134,7 +144,9 @@ int vgpu_floor_post(struct vgpu_floor_spread *ns)
     int rc = ring_open(&r, true);
     if (rc)
         return rc;
-    for (unsigned s = 0; s < POST_SAMPLES; s++) {
+    uint64_t start = vgpu_clock_ns();
+    unsigned s = 0;
+    for (; vgpu_floor_goes_on(s, POST_SAMPLES, start); s++) {
         wait_taken(&r);
         uint64_t t = vgpu_clock_ns();
         for (unsigned i = 0; i < POST_BATCH; i++) {
@@ -145,7 +157,7 @@ int vgpu_floor_post(struct vgpu_floor_spread *ns)
     }
     wait_taken(&r);
     ring_close(&r, true);
-    vgpu_floor_summarize(samples, POST_SAMPLES, ns);
+    vgpu_floor_summarize(samples, s, ns);
     return 0;
 }
 
@@ -156,7 +168,9 @@ int vgpu_floor_records(struct vgpu_floor_spread *per_s)
     int rc = ring_open(&r, true);
     if (rc)
         return rc;
-    for (unsigned s = 0; s < RECORD_SAMPLES; s++) {
+    uint64_t start = vgpu_clock_ns();
+    unsigned s = 0;
+    for (; vgpu_floor_goes_on(s, RECORD_SAMPLES, start); s++) {
         unsigned spins = 0;
         uint64_t t = vgpu_clock_ns();
         for (unsigned i = 0; i < RECORD_BATCH; i++) {
@@ -168,7 +182,7 @@ int vgpu_floor_records(struct vgpu_floor_spread *per_s)
         samples[s] = RECORD_BATCH * 1e9 / (double)(vgpu_clock_ns() - t);
     }
     ring_close(&r, true);
-    vgpu_floor_summarize(samples, RECORD_SAMPLES, per_s);
+    vgpu_floor_summarize(samples, s, per_s);
     return 0;
 }
 
@@ -181,7 +195,9 @@ int vgpu_floor_take(struct vgpu_floor_spread *ns)
     int rc = ring_open(&r, false);
     if (rc)
         return rc;
-    for (unsigned s = 0; s < TAKE_SAMPLES; s++) {
+    uint64_t start = vgpu_clock_ns();
+    unsigned s = 0;
+    for (; vgpu_floor_goes_on(s, TAKE_SAMPLES, start); s++) {
         for (unsigned i = 0; i < TAKE_BATCH; i++)
             write_one(&r, i);
         vgpu_ring_client_publish(&r.client);
@@ -192,7 +208,7 @@ int vgpu_floor_take(struct vgpu_floor_spread *ns)
         samples[s] = per_item(vgpu_clock_ns() - t, TAKE_BATCH);
     }
     ring_close(&r, false);
-    vgpu_floor_summarize(samples, TAKE_SAMPLES, ns);
+    vgpu_floor_summarize(samples, s, ns);
     return 0;
 }
 
@@ -203,22 +219,22 @@ struct pingpong {
     _Alignas(128) uint64_t back;
 };
 
-/* Not the loop that yields: its own cost would be in the figure. */
-static void wait_for(const uint64_t *word, uint64_t value)
+/* Not the loop that yields: its own cost would be in the figure. Answers false at the end. */
+static bool wait_for(const uint64_t *word, uint64_t value)
 {
     unsigned spins = 0;
-    while (vgpu_shared_acquire64(word) != value)
-        if (++spins % (1u << 16) == 0)
+    uint64_t seen;
+    while ((seen = vgpu_shared_acquire64(word)) != value && seen != BALLS_END)
+        if (++spins % (1u << 14) == 0)
             sched_yield();
+    return seen == value;
 }
 
 static void *return_balls(void *arg)
 {
     struct pingpong *p = arg;
-    for (uint64_t i = 1; i <= (uint64_t)PINGPONG_ROUNDS * PINGPONG_BATCH; i++) {
-        wait_for(&p->there, i);
+    for (uint64_t i = 1; wait_for(&p->there, i); i++)
         vgpu_shared_release64(&p->back, i);
-    }
     return NULL;
 }
 
@@ -231,7 +247,9 @@ int vgpu_floor_pingpong(struct vgpu_floor_spread *ns)
     int rc = pthread_create(&other, NULL, return_balls, &p);
     if (rc)
         return -rc;
-    for (unsigned s = 0; s < PINGPONG_ROUNDS; s++) {
+    uint64_t start = vgpu_clock_ns();
+    unsigned s = 0;
+    for (; vgpu_floor_goes_on(s, PINGPONG_ROUNDS, start); s++) {
         uint64_t t = vgpu_clock_ns();
         for (unsigned i = 0; i < PINGPONG_BATCH; i++) {
             vgpu_shared_release64(&p.there, ++ball);
@@ -239,8 +257,9 @@ int vgpu_floor_pingpong(struct vgpu_floor_spread *ns)
         }
         samples[s] = per_item(vgpu_clock_ns() - t, PINGPONG_BATCH);
     }
+    vgpu_shared_release64(&p.there, BALLS_END);
     pthread_join(other, NULL);
-    vgpu_floor_summarize(samples, PINGPONG_ROUNDS, ns);
+    vgpu_floor_summarize(samples, s, ns);
     return 0;
 }
 
@@ -253,26 +272,28 @@ static void __attribute__((noreturn)) echo_events(int from, int to, pid_t parent
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(1);
-    for (unsigned i = 0; i < EVENTFD_ROUNDS; i++) {
+    for (;;) { /* until it is killed */
         if (read(from, &count, sizeof(count)) != sizeof(count))
             _exit(1);
         count = 1;
         if (write(to, &count, sizeof(count)) != sizeof(count))
             _exit(1);
     }
-    _exit(0);
 }
 
+/* Answers how many samples, or a negative errno. */
 static int measure_events(int to, int from, double *samples)
 {
-    for (unsigned i = 0; i < EVENTFD_ROUNDS; i++) {
+    uint64_t start = vgpu_clock_ns();
+    unsigned i = 0;
+    for (; vgpu_floor_goes_on(i, EVENTFD_ROUNDS, start); i++) {
         uint64_t count = 1, t = vgpu_clock_ns();
         if (write(to, &count, sizeof(count)) != sizeof(count) ||
             read(from, &count, sizeof(count)) != sizeof(count))
             return -errno;
         samples[i] = (double)(vgpu_clock_ns() - t);
     }
-    return 0;
+    return (int)i;
 }
 
 int vgpu_floor_eventfd(struct vgpu_floor_spread *ns)
@@ -287,12 +308,13 @@ int vgpu_floor_eventfd(struct vgpu_floor_spread *ns)
     if (child == 0)
         echo_events(there, back, parent);
     rc = measure_events(there, back, samples);
-    if (rc)
-        kill(child, SIGKILL);
+    kill(child, SIGKILL);
     while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {
     }
-    if (!rc)
-        vgpu_floor_summarize(samples, EVENTFD_ROUNDS, ns);
+    if (rc > 0) {
+        vgpu_floor_summarize(samples, (size_t)rc, ns);
+        rc = 0;
+    }
 out:
     if (there >= 0)
         close(there);

@@ -22,7 +22,8 @@ struct vgpu_floors {
 /*
  * Measures all of them: the medians, which takes about two seconds. `copy_bytes` is how much the
  * staged copy moves; it needs twice as much memory; 0 leaves it out, and its figure 0.
- * 0 or a negative errno: no memory, thread or process to be had.
+ * 0 or a negative errno: no memory, thread or process to be had; -EIO: the copy is not what it
+ * should be.
  */
 int vgpu_floors_measure(struct vgpu_floors *out, uint64_t copy_bytes);
 

@@ -14,7 +14,9 @@
 #include "ring/barrier.h"
 
 #define PIECES    4u /* of staging, in turn */
-#define RUNS      7u
+#define RUNS      7u /* of a size, when a second is enough for them */
+#define RUNS_MIN  3u
+#define SIZE_NS   VGPU_NS_PER_S
 #define PIECE_MIN (64u << 10)
 #define PIECE_MAX (2u << 20)
 
@@ -22,8 +24,8 @@ struct copy {
     uint8_t *source, *staging, *destination;
     uint64_t bytes;
     uint32_t piece;
-    _Alignas(128) uint64_t staged;
-    _Alignas(128) uint64_t landed; /* bytes */
+    /* Bytes; on lines of their own. */
+    uint64_t reserved0[16], staged, reserved1[16], landed, reserved2[16];
 };
 
 static uint64_t next_piece(const struct copy *c, uint64_t at)
@@ -94,20 +96,27 @@ int vgpu_floor_staged_copy(uint64_t copy_bytes, struct vgpu_floor_spread *bytes_
                      .bytes = copy_bytes};
     struct vgpu_floor_spread spread;
     int rc = 0;
-    memset(memory, 0x5A, all); /* the pages are there before the clock runs */
+    /* All pages are there before the clock runs. */
+    memset(memory, 0, all);
+    for (uint64_t at = 0; at < copy_bytes; at++)
+        memory[at] = (uint8_t)(at ^ at >> 12);
     *bytes_per_s = (struct vgpu_floor_spread){0};
     for (c.piece = PIECE_MIN; !rc && c.piece <= PIECE_MAX; c.piece *= 2) {
         double samples[RUNS];
-        for (unsigned run = 0; !rc && run < RUNS; run++)
-            rc = copy_once(&c, &samples[run]);
+        uint64_t start = vgpu_clock_ns();
+        unsigned run = 0;
+        while (!rc && run < RUNS && (run < RUNS_MIN || vgpu_clock_ns() - start < SIZE_NS))
+            rc = copy_once(&c, &samples[run++]);
         if (rc)
             break;
-        vgpu_floor_summarize(samples, RUNS, &spread);
+        vgpu_floor_summarize(samples, run, &spread);
         if (spread.median > bytes_per_s->median) {
             *bytes_per_s = spread;
             *piece_bytes = c.piece;
         }
     }
+    if (!rc && memcmp(c.source, c.destination, copy_bytes) != 0)
+        rc = -EIO;
     munmap(memory, all);
     return rc;
 }

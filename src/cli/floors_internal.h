@@ -3,12 +3,17 @@
 #ifndef VGPU_CLI_FLOORS_INTERNAL_H
 #define VGPU_CLI_FLOORS_INTERNAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "cli/floors.h"
 
 /* Sorts the samples; there is at least one. */
 void vgpu_floor_summarize(double *samples, size_t count, struct vgpu_floor_spread *out);
+
+/* Whether to take one more sample, of `most`, for a figure begun at this time: a machine that is
+ * busy with other things gets fewer. */
+bool vgpu_floor_goes_on(unsigned taken, unsigned most, uint64_t since_ns);
 
 /* Between two looks at what another thread writes; now and then lets that thread have this
  * processor, should it be the only one. */

@@ -15,13 +15,18 @@
 #include "config.h"
 #include "guest/deadline.h"
 
-#define VECTOR_COUNT (1u << 20)
-#define MATRIX_SIZE  256u
+#define VECTOR_COUNT  (1u << 20)
+#define MATRIX_SIZE   256u
+/* Enough to see the difference, and little enough not to wait for the slower one. */
+#define MEASURE_MS    200u
+#define CHANNEL_BYTES ((size_t)16 << 20)
+#define MAILBOX_BYTES ((size_t)256 << 10)
 
 static const char usage[] =
     "usage: vgpu-demo [--device pci:ADDRESS|local:SOCKET] [--count N] [--size N] DIRECTORY\n"
     "\n"
-    "Adds two vectors and multiplies two matrices on the vgpu device, and checks the results.\n"
+    "Adds two vectors and multiplies two matrices on the vgpu device, checks the results, and\n"
+    "says how fast calls and copies are, by a channel and by the mailbox.\n"
     "  DIRECTORY  holds vector_add.nvcc.ptx and sgemm.nvcc.ptx\n"
     "  --count N  floats in a vector, 1 to 16777216; default 1048576\n"
     "  --size N   rows of a matrix, a multiple of 32, 32 to 2048; default 256\n"
@@ -40,14 +45,55 @@ static void say(const char *format, ...)
     fflush(stdout); /* progress is for somebody who watches */
 }
 
-static int run(struct vgpu *gpu, const char *directory, uint32_t count, uint32_t size)
+/* The same device by the mailbox, to be seen beside the channel. */
+static bool measure_mailbox(const struct vgpu_options *options, struct workload_speed *speed,
+                            char *why, size_t why_capacity)
+{
+    struct vgpu_options mailbox = *options;
+    struct vgpu_session *session = NULL;
+    struct vgpu *gpu;
+    mailbox.transport = "mailbox";
+    if (vgpu_init(&mailbox, &gpu) != 0) {
+        snprintf(why, why_capacity, "%s", vgpu_last_error_text());
+        return false;
+    }
+    bool good = vgpu_session_open(gpu, &session) == 0;
+    if (!good)
+        snprintf(why, why_capacity, "%s", vgpu_last_error_text());
+    good = good && workload_measure(session, MEASURE_MS, MAILBOX_BYTES, speed, why, why_capacity);
+    (void)vgpu_session_close(session);
+    vgpu_cleanup(gpu);
+    return good;
+}
+
+static bool measure(struct vgpu_session *session, const struct vgpu_options *options,
+                    struct workload_speed *channel, struct workload_speed *mailbox, char *why,
+                    size_t why_capacity)
+{
+    bool has_channel = strncmp(vgpu_session_transport(session), "channel", 7) == 0;
+    if (has_channel) {
+        if (!workload_measure(session, MEASURE_MS, CHANNEL_BYTES, channel, why, why_capacity))
+            return false;
+        say("channel: %.0f calls/s, %.1f MB/s to the device, %.1f MB/s back", channel->calls_per_s,
+            channel->to_bytes_per_s / 1e6, channel->from_bytes_per_s / 1e6);
+    }
+    if (!measure_mailbox(options, mailbox, why, why_capacity))
+        return false;
+    say("mailbox: %.0f calls/s, %.1f MB/s to the device, %.1f MB/s back", mailbox->calls_per_s,
+        mailbox->to_bytes_per_s / 1e6, mailbox->from_bytes_per_s / 1e6);
+    return true;
+}
+
+static int run(struct vgpu *gpu, const struct vgpu_options *options, const char *directory,
+               uint32_t count, uint32_t size)
 {
     struct vgpu_session *session;
     struct vgpu_device_info_wire info;
     struct vgpu_statistics statistics;
     struct workload_time vector = {0}, matrix = {0};
+    struct workload_speed channel = {0}, mailbox = {0};
     uint32_t pool = 0, priority = 0, vm_id = 0;
-    char path[512], why[512] = "";
+    char path[512], why[512] = "", transport[320] = "";
     bool good = false;
     uint64_t start = vgpu_now_ns();
     if (vgpu_pool(gpu, &pool) < 0 || vgpu_priority(gpu, &priority) < 0 ||
@@ -69,12 +115,15 @@ static int run(struct vgpu *gpu, const char *directory, uint32_t count, uint32_t
     say("%s: %s (%s), pool %c, %s priority, vm %" PRIu32, vgpu_address(gpu), info.name,
         info.backend, pool >= 'A' && pool <= 'Z' ? (char)pool : '?', cli_priority_name(priority),
         vm_id);
+    snprintf(transport, sizeof(transport), "%s", vgpu_session_transport(session));
+    say("requests and data by %s", transport);
     snprintf(path, sizeof(path), "%s/vector_add.nvcc.ptx", directory);
     if (!workload_vector_add(session, path, count, vm_id, say, &vector, why, sizeof(why)))
         goto out;
     snprintf(path, sizeof(path), "%s/sgemm.nvcc.ptx", directory);
     good = workload_sgemm(session, path, "sgemm_tiled_16", size, vm_id, say, &matrix, why,
-                          sizeof(why));
+                          sizeof(why)) &&
+           measure(session, options, &channel, &mailbox, why, sizeof(why));
 out:
     if (!good)
         fprintf(stderr, "vgpu-demo: %s\n", why);
@@ -87,6 +136,11 @@ out:
     printf("RESULT vm=%" PRIu32 " priority=%s pool=%c", vm_id, cli_priority_name(priority),
            pool >= 'A' && pool <= 'Z' ? (char)pool : '?');
     printf(" device=\"%s\" backend=\"%s\"", info.name, info.backend);
+    transport[strcspn(transport, " :")] = 0; /* the first word */
+    printf(" transport=%s calls_channel=%.0f to_channel=%.0f from_channel=%.0f calls_mailbox=%.0f"
+           " to_mailbox=%.0f from_mailbox=%.0f",
+           transport, channel.calls_per_s, channel.to_bytes_per_s, channel.from_bytes_per_s,
+           mailbox.calls_per_s, mailbox.to_bytes_per_s, mailbox.from_bytes_per_s);
     printf(" requests=%" PRIu64 " bytes_to=%" PRIu64 " bytes_from=%" PRIu64
            " vector_add_ms=%.0f sgemm_ms=%.0f total_ms=%.0f verdict=%s\n",
            statistics.requests, statistics.bytes_to_device, statistics.bytes_from_device,
@@ -136,7 +190,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "vgpu-demo: %s\n", vgpu_last_error_text());
         return err == -EINVAL ? VGPU_EXIT_USAGE : VGPU_EXIT_NO_DEVICE;
     }
-    int status = run(gpu, directory, (uint32_t)count, (uint32_t)size);
+    int status = run(gpu, &options, directory, (uint32_t)count, (uint32_t)size);
     vgpu_cleanup(gpu);
     return cli_finish("vgpu-demo", status);
 }

@@ -350,3 +350,55 @@ out:
     time->total_ns = vgpu_now_ns() - start;
     return good;
 }
+
+/* ---- How fast requests and bytes travel ---- */
+
+static double per_second(double amount, uint64_t start_ns)
+{
+    uint64_t spent = vgpu_now_ns() - start_ns;
+    return amount * 1e9 / (double)(spent ? spent : 1);
+}
+
+static bool measure_copies(struct vgpu_session *session, uint64_t address, uint8_t *bytes,
+                           size_t length, struct workload_speed *speed)
+{
+    uint8_t *there = bytes, *back = bytes + length;
+    uint64_t start = vgpu_now_ns();
+    if (vgpu_copy_to_device(session, address, there, length) != 0 ||
+        vgpu_synchronize(session, RUN_TIME_MS) != 0)
+        return false;
+    speed->to_bytes_per_s = per_second((double)length, start);
+    start = vgpu_now_ns();
+    if (vgpu_copy_from_device(session, back, address, length) != 0)
+        return false;
+    speed->from_bytes_per_s = per_second((double)length, start);
+    return true;
+}
+
+bool workload_measure(struct vgpu_session *session, uint32_t calls_ms, size_t copy_bytes,
+                      struct workload_speed *speed, char *why, size_t why_capacity)
+{
+    uint64_t address = 0, calls = 0, start = vgpu_now_ns();
+    uint8_t *bytes = malloc(copy_bytes * 2);
+    *speed = (struct workload_speed){0};
+    if (!bytes)
+        return explain(why, why_capacity, "out of memory");
+    for (size_t i = 0; i < copy_bytes; i++)
+        bytes[i] = (uint8_t)(i * 31 >> 3);
+    memset(bytes + copy_bytes, 0, copy_bytes); /* its pages are there when the copy begins */
+    bool good = true;
+    for (; good && vgpu_now_ns() - start < (uint64_t)calls_ms * 1000000; calls++)
+        good = vgpu_nop(session) == 0;
+    speed->calls_per_s = per_second((double)calls, start);
+    good = good && vgpu_memory_alloc(session, copy_bytes, &address) == 0;
+    if (good) {
+        good = measure_copies(session, address, bytes, copy_bytes, speed);
+        good = vgpu_memory_free(session, address) == 0 && good;
+    }
+    if (!good)
+        explain(why, why_capacity, "%s", vgpu_last_error_text());
+    else if (memcmp(bytes, bytes + copy_bytes, copy_bytes) != 0)
+        good = explain(why, why_capacity, "a copy came back changed");
+    free(bytes);
+    return good;
+}

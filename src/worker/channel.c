@@ -189,7 +189,7 @@ static enum vgpu_channel_hold hold_call(struct vgpu_channel_server *c,
     if (!x->calls.driver->fences)
         return VGPU_HOLD_NOTHING;
     if (info->opcode == VGPU_CALL_LAUNCH) {
-        CUresult status = vgpu_inflight_admit(&x->inflight, &x->calls);
+        CUresult status = vgpu_inflight_admit(&x->inflight, &x->calls, false);
         if (status == CUDA_ERROR_NOT_READY)
             return VGPU_HOLD_GPU;
         vgpu_execute_note(x, status, true);
@@ -211,8 +211,6 @@ static void run_frame(struct vgpu_channel_server *c, const struct vgpu_ring_reco
     const struct vgpu_call_info *info = frame->info;
     bool earlier;
     CUresult status = vgpu_execute_call(x, context, frame, &earlier);
-    if (info->opcode == VGPU_CALL_LAUNCH && status == CUDA_SUCCESS && x->calls.driver->fences)
-        vgpu_inflight_count(&x->inflight, &x->calls);
     if (!record->token)
         return;
     if (info->posted) /* its failure is deferred */
@@ -327,10 +325,10 @@ static void report_state(struct vgpu_channel_server *c, uint32_t state, uint32_t
     (void)vgpu_reports_put(c->reports, &r);
 }
 
-/* G19: the mediator is told once, whatever noticed. */
+/* G19: the mediator is told once, whatever noticed, and nothing any more after FREE (W12). */
 static void check_ring(struct vgpu_channel_server *c)
 {
-    if (!c->ring.error || c->fatal)
+    if (!c->attached || !c->ring.error || c->fatal)
         return;
     c->fatal = true;
     report_state(c, VGPU_CHANNEL_FATAL, c->ring.error);

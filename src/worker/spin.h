@@ -11,6 +11,7 @@
 
 #define VGPU_SPIN_MAX_NS       50000u  /* at most so long, */
 #define VGPU_SPIN_MIN_NS       2000u   /* at least so long if at all */
+#define VGPU_SPIN_CAP_MIN_NS   10000u  /* at most so long where others want the processor */
 #define VGPU_SPIN_PREEMPTED_NS 20000u  /* between two looks: somebody else ran here */
 #define VGPU_SPIN_GAP_MAX_NS   200000u /* a longer gap counts as this much */
 
@@ -57,7 +58,7 @@ static inline uint32_t vgpu_spin_budget(const struct vgpu_spin *s)
 static inline void vgpu_spin_looked(struct vgpu_spin *s, uint64_t longest_ns)
 {
     if (longest_ns >= VGPU_SPIN_PREEMPTED_NS)
-        s->cap_ns = s->cap_ns / 2 > VGPU_SPIN_MIN_NS ? s->cap_ns / 2 : VGPU_SPIN_MIN_NS;
+        s->cap_ns = s->cap_ns / 2 > VGPU_SPIN_CAP_MIN_NS ? s->cap_ns / 2 : VGPU_SPIN_CAP_MIN_NS;
     else if (s->cap_ns < VGPU_SPIN_MAX_NS)
         s->cap_ns += VGPU_SPIN_MAX_NS / 64;
 }

@@ -3,9 +3,11 @@
 the backend for NVIDIA GPUs with our library in the place of NVIDIA's."""
 
 import difflib
+import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -105,6 +107,39 @@ class ProgramsOnAChannel(Programs):
     """The same by a channel of the window."""
     transport = "channel"
     copies = "8"
+    test_what_a_channel_needs_of_a_backend = None  # once is enough
+
+
+class Check(unittest.TestCase):
+    """tests/cuda/gpu_check, for machines with a GPU."""
+
+    def run_check(self, status, *arguments):
+        result = subprocess.run([sys.executable, os.path.join(HERE, "gpu_check"), "--dry-run", "--rounds", "1",
+                                 *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True, timeout=300)
+        self.assertEqual(result.returncode, status, result.stdout)
+        return result.stdout
+
+    def test_every_row_is_measured(self):
+        with tempfile.TemporaryDirectory() as folder:
+            figures = os.path.join(folder, "figures")
+            out = self.run_check(0, "--json", figures, built())
+            self.assertIn("wrong: nothing", out)
+            self.assertNotIn("NOT MEASURED", out)
+            with open(figures, encoding="utf-8") as f:
+                self.assertGreater(json.load(f)["rounds"]["ours"][0]["launches_per_second"], 0)
+
+    def test_what_is_wrong_is_said(self):
+        """A program that is not right, and one that only fails."""
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "conformance"), "w", encoding="utf-8") as f:
+                f.write("#!/bin/sh\nprintf 'something else\\n'\n")
+            os.chmod(f.name, 0o755)
+            os.symlink("/bin/false", os.path.join(folder, "driver_bench"))
+            out = self.run_check(1, built(), folder)
+            self.assertRegex(out, "FAILED conformance, native: 1 answers differ")
+            self.assertRegex(out, "FAILED driver_bench, ours: status 1")
+            self.assertIn("NOT MEASURED", out)
 
 
 if __name__ == "__main__":

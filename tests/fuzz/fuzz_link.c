@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "device/device.h"
+#include "mediator/channel.h"
 #include "mediator/frame.h"
 #include "mediator/request.h"
 
@@ -26,9 +27,37 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* ---- The mediator's end ---- */
 
+/* What HELLO wishes for is granted; half of those who come bring a window, which is there at once.
+ */
+static void welcome(struct vgpu_frame_order *order, const struct vgpu_link_hello *hello)
+{
+    order->welcomed = true;
+    order->channels = hello->features & VGPU_LINK_FEATURE_CHANNELS;
+    order->brings = order->channels && hello->vm_id & 1;
+    order->window = order->channels;
+}
+
+/* A worker that answers at once. */
+static void on_channel(struct vgpu_channel *c, const struct vgpu_frame *frame)
+{
+    const char *why = NULL;
+    uint32_t serial = frame->u.channel.serial;
+    int deeds = frame->type == VGPU_LINK_CHANNEL_ENABLE ? vgpu_channel_enable(c, serial)
+                                                        : vgpu_channel_reset(c, serial);
+    if (deeds >= 0 && deeds & VGPU_CHANNEL_ATTACH) {
+        vgpu_channel_attaching(c, 1);
+        MUST(vgpu_channel_said(c, 1, VGPU_CHANNEL_ACTIVE, 0, &why) == VGPU_CHANNEL_TELL);
+    }
+    if (deeds >= 0 && deeds & VGPU_CHANNEL_DETACH)
+        MUST(vgpu_channel_said(c, 1, VGPU_CHANNEL_FREE, 0, &why) == VGPU_CHANNEL_TELL);
+    MUST(!c->enabling && !c->freeing);
+    vgpu_channel_bind(c, serial);
+}
+
 static void as_mediator(const uint8_t *data, size_t size)
 {
     struct vgpu_frame_order order = {.greeted = false};
+    struct vgpu_channel channels[4] = {{.state = VGPU_CHANNEL_FREE}};
     for (size_t at = 0; at < size;) {
         struct vgpu_frame frame;
         struct vgpu_route route;
@@ -40,8 +69,11 @@ static void as_mediator(const uint8_t *data, size_t size)
         MUST(frame.size >= sizeof(struct vgpu_link_header) && frame.size <= size - at);
         if (vgpu_frame_order_check(&order, &frame))
             return;
+        MUST(frame.fd_count <= VGPU_LINK_MAX_FDS);
         if (frame.type == VGPU_LINK_HELLO)
-            order.welcomed = true;
+            welcome(&order, &frame.u.hello);
+        if (frame.type == VGPU_LINK_CHANNEL_ENABLE || frame.type == VGPU_LINK_CHANNEL_RESET)
+            on_channel(&channels[frame.u.channel.channel % 4], &frame);
         if (frame.type == VGPU_LINK_REQUEST) {
             uint8_t answer[VGPU_MAILBOX_BYTES];
             uint32_t error =

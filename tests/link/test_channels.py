@@ -374,6 +374,14 @@ class Crossing(ChannelCase):
         self.assertIn('in time', self.mediator.wait_line('worker-kill')['reason'])
         self.assertEqual(d.ask(say_in(5, 'pid')).status, 719)
 
+    def test_detach_without_an_answer_but_attach(self):
+        """The late answer to ATTACH is not the one to DETACH."""
+        d = self.muted()
+        d.disable(0)
+        self.fake(d, 'channel 0 %d 0' % ACTIVE)
+        d.expect_state(0, FREE)
+        self.assertIn('in time', self.mediator.wait_line('worker-kill')['reason'])
+
     def test_worker_exits_when_told_to_let_go(self):
         self.mediator.start_as('leave')
         d = self.active(self.windowed())

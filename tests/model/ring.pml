@@ -18,6 +18,7 @@
  *   WEAK_SLEEP     the wish to be woken is a plain store            must fail
  *   NO_LAST_LOOK   nobody looks once more before sleeping           must fail
  *   KEEP_UNITS     the worker sleeps without showing what it took   must fail
+ *   LATE_SHOW      it shows them after it said that it sleeps        must fail
  *   MALICE         the guest writes anything, any time: whatever the worker loads of the guest's
  *                  may be any value, each time
  *   DOUBLE_FETCH   with it: the worker reads a length again after it checked it; must fail
@@ -107,7 +108,7 @@ end:
  * It posts while there is room, so that the rings fill up and the worker may run ahead or behind. */
 active proctype guest()
 {
-    byte tail, head, posted, consumed, length, seen;
+    byte tail, head, posted, consumed, length, seen, rung;
     do
     :: posted < RECORDS && posted - consumed < ENTRIES -> /* G11, with so few entries */
         if
@@ -129,7 +130,12 @@ active proctype guest()
         posted++;
         PUBLISH(guest_buffer, TAIL, tail);
         if
-        :: LOAD(DOORBELL_WANTED) -> SIGNAL(guest_buffer, doorbell)
+        :: LOAD(DOORBELL_WANTED) ->
+            seen = LOAD(HEAD);
+            if
+            :: seen >= rung -> rung = tail; SIGNAL(guest_buffer, doorbell)
+            :: else /* it was rung for, and is waking up */
+            fi
         :: else
         fi
     :: consumed < posted ->
@@ -298,10 +304,13 @@ active proctype worker()
             assert(false) /* a guest that keeps G11 leaves room */
 #endif
         :: !fatal && w_head == w_tail ->
-#ifndef KEEP_UNITS
+#if !defined(KEEP_UNITS) && !defined(LATE_SHOW)
             show_units();
 #endif
             WISH(worker_buffer, DOORBELL_WANTED);
+#ifdef LATE_SHOW
+            show_units();
+#endif
 #ifndef NO_LAST_LOOK
             take_tail();
 #endif

@@ -16,20 +16,26 @@ def built(*path):
 
 
 class Mediator:
-    """A mediator with a folder of its own; may be killed and started again."""
+    """A mediator with a folder of its own; may be killed and started again. `config` is the text of its configuration."""
 
-    def __init__(self):
+    def __init__(self, config=None):
         self.folder = tempfile.mkdtemp(prefix="e2e-")
         self.socket = os.path.join(self.folder, "mediator.socket")
         self.log = open(os.path.join(self.folder, "log"), "w+b")
         self.process = None
+        self.arguments = []
+        if config:
+            path = os.path.join(self.folder, "mediator.conf")
+            with open(path, "w", encoding="utf-8") as out:
+                out.write(config)
+            self.arguments = ["--config", path]
         self.start()
 
     def start(self):
         ready, ready_write = os.pipe()
         self.process = subprocess.Popen(
             [built("src", "mediator", "vgpu-mediator"), "--watch", self.folder, "--listen", self.socket, "--worker",
-             built("src", "worker", "vgpu-worker"), "--ready-fd", str(ready_write)],
+             built("src", "worker", "vgpu-worker"), "--ready-fd", str(ready_write)] + self.arguments,
             pass_fds=[ready_write], stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
         os.close(ready_write)
         try:

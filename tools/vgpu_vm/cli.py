@@ -47,6 +47,14 @@ def parse(argv):
         '--vm-id', type=int, default=1, metavar='N', help='identifier of the VM (default 1)'
     )
     device.add_argument(
+        '--window',
+        metavar='BYTES',
+        help="size of the device's window, a power of two such as 256M (the default), or 0 for none",
+    )
+    device.add_argument(
+        '--channels', type=int, metavar='N', help='channels in the window, 1 to 64 (default 16)'
+    )
+    device.add_argument(
         '--device-prop',
         action='append',
         default=[],
@@ -251,6 +259,8 @@ def main(argv=None):
             mediator=args.mediator,
             device=not args.no_device,
             device_props=pairs(args.device_prop, '--device-prop'),
+            window=args.window,
+            channels=args.channels,
             timeout_s=args.timeout,
             accel=args.accel,
             kernel=args.kernel,

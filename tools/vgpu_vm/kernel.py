@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Gets the guest's kernel: Debian's cloud kernel, taken out of its package, not installed.
+"""Gets the guest's kernel: Debian's cloud kernel, taken out of its package, not installed, and the
+modules that hand a PCI device to a program (VFIO).
 
 Owns: the download, and unpacking vmlinux from bzImage (QEMU enters it directly, and the guest need
 not decompress it, which costs a third of a second without KVM). Refuses to know what the kernel is
@@ -21,6 +22,16 @@ from . import paths
 from .errors import SetupError
 
 META_PACKAGE = 'linux-image-cloud-amd64'
+# In the order in which they are loaded; a kernel may have some of them built in.
+MODULES = (
+    'irqbypass',
+    'iommufd',
+    'vfio_virqfd',
+    'vfio',
+    'vfio_iommu_type1',
+    'vfio-pci-core',
+    'vfio-pci',
+)
 
 
 def run(args, cwd=None, data=None):
@@ -106,7 +117,10 @@ def fetch(folder):
                 'package %s holds %d kernels: give one with --kernel FILE' % (package, len(images))
             )
         store(images[0], work)
+        store_modules(os.path.join(work, 'x'), os.path.join(work, 'modules'))
         os.makedirs(folder, exist_ok=True)
+        shutil.rmtree(os.path.join(folder, 'modules'), ignore_errors=True)
+        os.rename(os.path.join(work, 'modules'), os.path.join(folder, 'modules'))
         for name in ('vmlinux', 'vmlinuz'):
             if os.path.exists(os.path.join(work, name)):
                 os.replace(os.path.join(work, name), os.path.join(folder, name))
@@ -121,6 +135,39 @@ def store(image_path, folder):
     kernel = extract_vmlinux(image)
     with open(os.path.join(folder, 'vmlinux' if kernel else 'vmlinuz'), 'wb') as out:
         out.write(kernel or image)
+
+
+def store_modules(tree, folder):
+    """Put the modules that MODULES names into `folder`, not compressed, named after their place in
+    that order.
+    """
+    os.makedirs(folder)
+    for parent, _, names in os.walk(tree):
+        for name in names:
+            stem, dot, rest = name.partition('.ko')
+            if not dot or stem not in MODULES:
+                continue
+            with open(os.path.join(parent, name), 'rb') as stream:
+                data = stream.read()
+            data = decompress(data) if rest else data
+            if not data:
+                raise SetupError('cannot unpack the kernel module %s: install zstd' % name)
+            path = os.path.join(folder, '%d-%s.ko' % (MODULES.index(stem), stem))
+            with open(path, 'wb') as out:
+                out.write(data)
+
+
+def modules():
+    """Paths of the modules for VFIO that belong to the cloud kernel, in the order in which a guest
+    loads them.
+    """
+    folder = paths.cache('vm', 'kernel')
+    find()
+    with paths.locked('kernel'):
+        if not os.path.isdir(os.path.join(folder, 'modules')):
+            fetch(folder)  # a cache from before there were any: the kernel comes with them
+        names = sorted(os.listdir(os.path.join(folder, 'modules')))
+    return [os.path.join(folder, 'modules', name) for name in names]
 
 
 def find(named=None):

@@ -49,12 +49,15 @@ class VM:
     mediator: a folder that a running mediator watches, or a Mediator, or None for a private one.
     device: False leaves our device out, and the mediator with it.   device_props: more properties
     of it.
+    window: bytes of the device's window, with K, M or G behind them if you like, 0 for none.
+    channels: how many it has. None: what the device does by itself.
     root_port: put the device behind a PCIe root port, from which `device_del` (id 'vgpu') can
     unplug it.
     reboot: let the guest restart (QMP system_reset); else a restart ends the VM.
     timeout_s: for all of it, from start(); None for no limit.   boot_timeout_s: for the guest to
     come up.
     accel: 'auto', 'kvm' or 'tcg'.   kernel: a vmlinuz or vmlinux instead of Debian's cloud kernel.
+    kernel_options: more of the kernel's command line.
     qemu_args: more arguments for QEMU.   qmp_path: a socket for somebody else's QMP client.
     console_log: file for the guest kernel's messages.   log: called with each message for a person
     (verbose).
@@ -74,12 +77,15 @@ class VM:
         mediator=None,
         device=True,
         device_props=None,
+        window=None,
+        channels=None,
         root_port=False,
         reboot=False,
         timeout_s=None,
         boot_timeout_s=120,
         accel='auto',
         kernel=None,
+        kernel_options='',
         qemu_args=(),
         qmp_path=None,
         console_log=None,
@@ -94,9 +100,10 @@ class VM:
             if name in os.environ:
                 self.env.setdefault(name, os.environ[name])
         self.device, self.device_props, self.root_port = device, dict(device_props or {}), root_port
+        self.window, self.channels = window, channels
         self.reboot, self.timeout_s, self.boot_timeout_s = reboot, timeout_s, boot_timeout_s
         self.accel_wanted, self.accel = accel, None
-        self.kernel_named = kernel
+        self.kernel_named, self.kernel_options = kernel, kernel_options
         self.qemu_args, self.qmp_path, self.console_log = list(qemu_args), qmp_path, console_log
         self.log = log or (lambda text: None)
         self.mediator_config = mediator_config
@@ -178,6 +185,13 @@ class VM:
             raise SetupError("priority '%s' is none of low, medium, high" % self.priority)
         if not 0 <= self.vm_id <= 0xFFFFFFFF:
             raise SetupError('vm-id %d is out of range: use 0 to 4294967295' % self.vm_id)
+        if self.window is not None and not re.match(r'[0-9]+[KMG]?\Z', str(self.window)):
+            raise SetupError(
+                "window '%s' is no number of bytes: give 0 or a power of two, such as 256M"
+                % self.window
+            )
+        if self.channels is not None and not 1 <= self.channels <= 64:
+            raise SetupError('%d channels will not do: use 1 to 64' % self.channels)
         if not 64 <= self.mem_mib <= 1 << 20:
             raise SetupError('%d MiB of memory will not do: use 64 to 1048576' % self.mem_mib)
         if not 1 <= self.cpus <= 64:
@@ -230,6 +244,8 @@ class VM:
 
     def _command(self, binary, image, channel_fd, qmp_fd):
         options = KERNEL_OPTIONS + (' panic=0' if self.reboot else ' panic=-1')
+        if self.kernel_options:
+            options += ' ' + self.kernel_options
         command = [
             binary,
             '-nodefaults',
@@ -284,6 +300,9 @@ class VM:
             if self.root_port:
                 command += ['-device', 'pcie-root-port,id=root0,slot=1']
                 props['bus'] = 'root0'
+            for name, value in (('window', self.window), ('channels', self.channels)):
+                if value is not None:
+                    props[name] = str(value)
             props.update(self.device_props)
             command += [
                 '-chardev',

@@ -52,13 +52,17 @@ CUresult cuda_host_register(struct vgpu_backend *b, void *base, size_t size_byte
         return CUDA_ERROR_OUT_OF_MEMORY;
     region->base = base;
     region->bytes = size_bytes;
+    struct vgpu_driver_context *c = b->primary ? b->primary : b->contexts;
+    CUresult r = c ? cuda_select(b, c->cuda) : CUDA_SUCCESS;
+    if (c && r == CUDA_SUCCESS)
+        r = pin(b, region, c);
+    if (r != CUDA_SUCCESS) { /* not kept: nobody says when the memory goes */
+        free(region);
+        return r;
+    }
     region->next = b->host_regions;
     b->host_regions = region;
-    struct vgpu_driver_context *c = b->primary ? b->primary : b->contexts;
-    if (!c)
-        return CUDA_SUCCESS;
-    CUresult r = cuda_select(b, c->cuda);
-    return r == CUDA_SUCCESS ? pin(b, region, c) : r;
+    return CUDA_SUCCESS;
 }
 
 void cuda_host_forget(struct vgpu_backend *b, void *base)

@@ -6,9 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define GRANULE     256u
 #define SMALL_BYTES (32u << 10) /* below this a mapping of its own would waste a page and a VMA */
+#define HUGE_PAGE   ((size_t)2 << 20)
+#define HUGE_BYTES  (2 * HUGE_PAGE) /* from this on a mapping holds whole huge pages */
 
 void vgpu_ptx_memory_init(struct ptx_memory *m, uint64_t quota_bytes)
 {
@@ -216,6 +219,33 @@ static void drop(struct ptx_memory *m, size_t c, uint32_t i)
     measure(m, c);
 }
 
+static void *map(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* Memory that reads as zero. The first copy into a large one would take a fault for each 4 KiB, and
+ * several times as long as the next: it is made of huge pages where the system has them. */
+static uint8_t *map_zeros(size_t bytes)
+{
+    if (bytes < HUGE_BYTES)
+        return map(bytes);
+    uint8_t *all = map(bytes + HUGE_PAGE);
+    if (!all)
+        return map(bytes);
+    uint8_t *at = all + (-(uintptr_t)all & (HUGE_PAGE - 1));
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t *end = at + ((bytes + page - 1) & ~(page - 1));
+    if (at > all)
+        (void)munmap(all, (size_t)(at - all));
+    if (end < all + bytes + HUGE_PAGE)
+        (void)munmap(end, (size_t)(all + bytes + HUGE_PAGE - end));
+    (void)madvise(at, bytes, MADV_HUGEPAGE);
+    return at;
+}
+
 CUresult vgpu_ptx_memory_alloc(struct ptx_memory *m, uint64_t size_bytes, bool internal,
                                uint64_t *address)
 {
@@ -230,9 +260,7 @@ CUresult vgpu_ptx_memory_alloc(struct ptx_memory *m, uint64_t size_bytes, bool i
     if (size_bytes < SMALL_BYTES) {
         region.host = calloc(1, (size_t)charged(size_bytes));
     } else {
-        void *p = mmap(NULL, (size_t)size_bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        region.host = p == MAP_FAILED ? NULL : p;
+        region.host = map_zeros((size_t)size_bytes);
         region.mapped = true;
     }
     if (!region.host)

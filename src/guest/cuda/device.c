@@ -8,12 +8,13 @@
 
 #include "guest/cuda/internal.h"
 
+#define ATTRIBUTE_GPU_OVERLAP 15
+
 /* Attributes that say what this library does, not what the card can. */
 static const struct {
     int attribute;
     int value;
 } overridden[] = {
-    {15, 0},                       /* overlap of copies with kernels: not through the mailbox */
     {18, 0},                       /* integrated */
     {19, 0},                       /* mapped host memory */
     {20, 0},                       /* compute mode: default */
@@ -59,6 +60,8 @@ void vgpu_cuda_settle_attributes(void)
 {
     for (size_t i = 0; i < sizeof(overridden) / sizeof(overridden[0]); i++)
         vgpu_cuda.attributes[overridden[i].attribute] = overridden[i].value;
+    if (!vgpu_cuda.channel) /* by the mailbox, copies do not overlap with kernels */
+        vgpu_cuda.attributes[ATTRIBUTE_GPU_OVERLAP] = 0;
 }
 
 CUresult vgpu_cuda_check_device(CUdevice device)

@@ -85,7 +85,8 @@ static void test_forgetting_waits(void **state)
     assert_int_equal(fake.waits, waits);
 }
 
-/* It costs speed: the session goes on, and tries again with the next context. */
+/* It costs speed. What is refused at once is not kept: its memory may go without a word. What was
+ * kept, since there was no context, is tried again with the next one. */
 static void test_a_refusal(void **state)
 {
     struct vgpu_backend *b = *state;
@@ -95,10 +96,16 @@ static void test_a_refusal(void **state)
     assert_true(b->host_refused);
     assert_int_equal(cuda_host_register(b, NULL, 1), CUDA_ERROR_INVALID_VALUE);
     OK(b->driver.ops->context_destroy(&b->driver, c));
+    OK(cuda_host_register(b, extent, sizeof(extent)));
+    c = retain(b);
+    assert_int_equal(fake.registered, 0);
+    OK(b->driver.ops->context_destroy(&b->driver, c));
     fake.refuse_register = CUDA_SUCCESS;
     (void)retain(b);
     assert_int_equal(fake.registered, 1);
     cuda_host_forget(b, window);
+    assert_int_equal(fake.registered, 1);
+    cuda_host_forget(b, extent);
     assert_int_equal(fake.registered, 0);
 }
 

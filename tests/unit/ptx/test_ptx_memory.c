@@ -357,6 +357,42 @@ static void test_strewn(void **state)
     vgpu_ptx_memory_free_all(&m);
 }
 
+static unsigned long address_space_pages(void)
+{
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%lu", &pages), 1);
+    fclose(f);
+    return pages;
+}
+
+/* Large memory is made of huge pages: it is zero to its last byte, and goes back wholly. */
+static void test_large(void **state)
+{
+    static const uint64_t sizes[] = {(4 << 20) - 1, 4 << 20, (4 << 20) + 1, (9 << 20) + 123};
+    struct ptx_memory m;
+    (void)state;
+    vgpu_ptx_memory_init(&m, 64 << 20);
+    unsigned long before = 0;
+    for (unsigned round = 0; round < 200; round++) {
+        uint64_t size = sizes[round % 4], at;
+        assert_int_equal(vgpu_ptx_memory_alloc(&m, size, false, &at), OK);
+        uint8_t *host = vgpu_ptx_memory_range(&m, at, size);
+        assert_non_null(host);
+        assert_int_equal((uintptr_t)host % 4096, 0);
+        for (uint64_t k = 0; k < size; k += 65521)
+            assert_int_equal(host[k], 0);
+        assert_int_equal(host[size - 1], 0);
+        memset(host, 0xff, (size_t)size);
+        assert_int_equal(vgpu_ptx_memory_release(&m, at, false), OK);
+        if (round == 8)
+            before = address_space_pages();
+    }
+    assert_true(address_space_pages() < before + 1024);
+    vgpu_ptx_memory_free_all(&m);
+}
+
 /* Variables: initial values, addresses in initial values, module_global, .const readable, not to be
  * freed by mem_free */
 static void test_variables(void **state)
@@ -402,7 +438,8 @@ int main(void)
         VGPU_TEST(test_global_bounds), VGPU_TEST(test_global_wild), VGPU_TEST(test_alignment),
         VGPU_TEST(test_guarded),       VGPU_TEST(test_windows),     VGPU_TEST(test_use_after_free),
         VGPU_TEST(test_allocation),    VGPU_TEST(test_quota),       VGPU_TEST(test_churn),
-        VGPU_TEST(test_strewn),        VGPU_TEST(test_variables),
+        VGPU_TEST(test_strewn),        VGPU_TEST(test_large),       VGPU_TEST(test_strewn),
+        VGPU_TEST(test_variables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

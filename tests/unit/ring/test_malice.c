@@ -17,7 +17,7 @@
 
 #include "ring/barrier.h"
 
-#define ROUNDS 300000u /* at least; until every kind of error was seen, and answers, too */
+#define ROUNDS 100000u /* at least; until every kind of error was seen, and answers, too */
 
 /* ---- The one who writes ---- */
 
@@ -145,6 +145,16 @@ static void take_aim(struct malice *m, uint64_t units, uint64_t completions)
     vgpu_shared_release64(&m->aim->completions, completions);
 }
 
+/* For the other's sake, should this be the only processor; seldom, since others may be waiting,
+ * too.
+ */
+static void give_way(void)
+{
+    static unsigned times;
+    if (++times % 128 == 0)
+        sched_yield();
+}
+
 /* ---- The worker goes on ---- */
 
 static void check_server(const struct vgpu_ring_server *s)
@@ -164,7 +174,7 @@ static bool serve_one(struct ring_rig *r, uint32_t *random, uint64_t *records)
     if (!vgpu_ring_server_has_room(s, 1) || !(header = vgpu_ring_server_take(s, r->record))) {
         if (vgpu_ring_server_sleep(s))
             vgpu_ring_server_woke(s);
-        sched_yield(); /* for the other's sake, should this be the only processor */
+        give_way();
         return false;
     }
     ++*records;
@@ -202,7 +212,7 @@ static void test_malicious_guest(void **state)
     start(&m, r);
     for (uint32_t round = 0;
          round < ROUNDS || !fatal[VGPU_CHANNEL_BAD_TAIL] || !fatal[VGPU_CHANNEL_BAD_RECORD] ||
-         !fatal[VGPU_CHANNEL_BAD_HEAD] || records < 10000 || answers < 2000;
+         !fatal[VGPU_CHANNEL_BAD_HEAD] || records < 5000 || answers < 1000;
          round++) {
         answers += serve_one(r, &random, &records);
         check_server(&r->server);
@@ -249,8 +259,7 @@ static void test_malicious_worker(void **state)
     struct malice m;
     uint32_t random = 5, broken = 0, taken = 0, written = 0;
     start(&m, r);
-    for (uint32_t round = 0; round < ROUNDS || !broken || taken < 1000 || written < 10000;
-         round++) {
+    for (uint32_t round = 0; round < ROUNDS || !broken || taken < 300 || written < 5000; round++) {
         struct vgpu_ring_completion done;
         uint32_t error;
         if (rig_write(r, rig_random(&random), rig_random(&random) % 300))
@@ -269,7 +278,7 @@ static void test_malicious_worker(void **state)
             taken += sum ? 1 : 2; /* is used */
         } else if (vgpu_ring_client_sleep(c)) {
             vgpu_ring_client_woke(c);
-            sched_yield();
+            give_way();
         }
         assert_non_null(vgpu_channel_error_text(vgpu_ring_client_state(c, &error) ? error : 0));
         take_aim(&m, c->tail, c->consumed);

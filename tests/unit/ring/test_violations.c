@@ -45,6 +45,15 @@ static void test_bad_tail(void **state)
         rig_expect_fatal(r, VGPU_CHANNEL_BAD_TAIL);
         expect_reset_helps(r);
     }
+    /* Back to what was taken, but not shown yet. */
+    rig_reset(r);
+    for (uint32_t token = 1; token <= 3; token++) {
+        rig_post(r, token, 0);
+        rig_expect(r, token, 0);
+    }
+    publish_raw(r, 2);
+    assert_null(vgpu_ring_server_take(&r->server, r->record));
+    rig_expect_fatal(r, VGPU_CHANNEL_BAD_TAIL);
     /* The furthest that is allowed; units that were not shown count as taken up. */
     rig_reset(r);
     publish_raw(r, 2048);

@@ -41,22 +41,22 @@ struct channel_rig {
     uint32_t token;
     uint64_t doorbells; /* rung */
 
-    /* The mediator's; under the lock. */
+    /* The mediator's thread writes them under the lock; tests look when they like. */
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    bool grants;    /* answers WANT */
-    bool held;      /* there is a lease */
-    uint64_t lease; /* its number */
-    unsigned wants, returns;
-    uint64_t returned_ns; /* when the last came */
-    bool answers_extents; /* else WANT_EXTENTs wait in asked */
-    bool dirty;
-    uint64_t arena_next, arena_free;
-    unsigned asked_count, returned_count;
+    _Atomic bool grants;    /* answers WANT */
+    _Atomic bool held;      /* there is a lease */
+    _Atomic uint64_t lease; /* its number */
+    _Atomic unsigned wants, returns;
+    _Atomic uint64_t returned_ns; /* when the last came */
+    _Atomic bool answers_extents; /* else WANT_EXTENTs wait in asked */
+    _Atomic bool dirty;           /* what it answers */
+    _Atomic uint64_t arena_next, arena_free;
+    _Atomic unsigned asked_count, returned_count; /* counted after they are written */
     struct rig_extent {
         uint64_t seq, offset, bytes;
     } asked[64], returned[4096];
-    unsigned channels; /* CHANNEL packets; the last: */
+    _Atomic unsigned channels; /* CHANNEL packets; the last, under the lock: */
     struct vgpu_worker_channel last;
 };
 
@@ -78,8 +78,10 @@ uint32_t rig_channel_state(struct channel_rig *r, unsigned seen, uint32_t *error
 void rig_grants(struct channel_rig *r, bool grants); /* WANTs that came are answered, too */
 /* RECALLs the lease that is held; waits for RETURN: ns from sending to it. */
 uint64_t rig_recall(struct channel_rig *r, uint32_t grace_us);
-void rig_recall_only(struct channel_rig *r, uint32_t grace_us);
+void rig_recall_only(struct channel_rig *r, uint32_t grace_us, uint32_t linger_us);
 /* Waits until the worker has asked `count` times for extents that were not answered. */
+/* Until the lease has come back more often than that. */
+void rig_wait_lease_back(struct channel_rig *r, unsigned returns);
 void rig_wait_asked(struct channel_rig *r, unsigned count);
 void rig_answer_extent(struct channel_rig *r, unsigned i, uint64_t offset, uint64_t bytes,
                        bool dirty);

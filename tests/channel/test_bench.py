@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""vgpu-bench's figures of the fast path hang together. How large they are is not for a test to say."""
+
+import json
+import os
+import subprocess
+import tempfile
+import unittest
+import xml.etree.ElementTree
+
+from rig import PATIENCE_S, ChannelCase, built
+
+BENCH = built("src", "cli", "vgpu-bench")
+
+
+class Bench(ChannelCase):
+    def run_bench(self, *arguments):
+        result = subprocess.run((BENCH,) + arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, timeout=PATIENCE_S, text=True)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr + self.mediator.text())
+        return result.stdout
+
+    def test_channel(self):
+        """All rows are there, in order, with goals; the picture is a picture."""
+        with tempfile.TemporaryDirectory() as folder:
+            svg = os.path.join(folder, "run.svg")
+            report = json.loads(self.run_bench("channel", "--transport", "local", "--device", "local:" + self.mediator.socket,
+                                               "--count", "20", "--copy", "8", "--json", "--svg", svg))
+            xml.etree.ElementTree.parse(svg)
+        rows = report["rows"]
+        for key in ("mailbox_nop", "post", "posts", "nop", "nop_asleep", "launch_sync", "pageable_to", "pageable_from",
+                    "pinned_to", "pinned_from"):
+            self.assertIn(key, rows)
+            self.assertGreater(rows[key]["value"], 0)
+        for row in rows.values():
+            if "count" in row:
+                self.assertTrue(row["min"] <= row["value"] <= row["p99"], row)
+            if "at_most" in row:
+                self.assertEqual(row["met"], row["value"] <= row["at_most"])
+        self.assertIn("at_most", rows["post"])
+        self.assertIn("copies of pinned memory by the guest: none (goal met)", report["notes"])
+
+    def test_cuda_beside_native(self):
+        """Two libraries take turns: here ours is both."""
+        report = json.loads(self.run_bench("cuda", "--transport", "local", "--device", "local:" + self.mediator.socket, "--count",
+                                           "4", "--copy", "2", "--json", "--native", built("src", "guest", "cuda", "libcuda.so.1")))
+        row = report["rows"]["launch_sync"]
+        self.assertAlmostEqual(row["at_most"], report["rows"]["native_launch_sync"]["value"] + 2000, delta=0.01)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -45,7 +45,8 @@ struct daemon {
 void vgpu_mediator_schedule(struct vgpu_mediator *m)
 {
     vgpu_leases_run(m->leases, vgpu_loop_now(m->loop));
-    vgpu_loop_timer_set(m->loop, &m->lease_timer, vgpu_leases_deadline(m->leases));
+    vgpu_loop_timer_set(m->loop, &m->lease_timer,
+                        vgpu_leases_deadline(m->leases, vgpu_loop_now(m->loop)));
 }
 
 static void on_lease_timer(struct vgpu_timer *timer)
@@ -55,13 +56,18 @@ static void on_lease_timer(struct vgpu_timer *timer)
 
 static struct vgpu_sched_config sched_config(const struct vgpu_mediator *m)
 {
-    return (struct vgpu_sched_config){
+    struct vgpu_sched_config config = {
         .tenants = m->slot_count,
         .gpus = m->gpu_count,
+        .mode = m->settings->mode,
+        .slots = m->settings->leases,
         .quantum_ns = m->settings->quantum_ms * VGPU_NS_PER_MS,
-        .yield_ns = m->settings->yield_ms * VGPU_NS_PER_MS,
         .watchdog_ns = m->settings->watchdog_ms * VGPU_NS_PER_MS,
+        .aging_ns = m->settings->aging_ms * VGPU_NS_PER_MS,
+        .linger_ns = m->settings->linger_us * VGPU_NS_PER_US,
     };
+    memcpy(config.factor, m->settings->factor, sizeof(config.factor));
+    return config;
 }
 
 /* --- the end --- */
@@ -199,7 +205,7 @@ static void reload(struct daemon *d)
     m->settings = fresh;
     vgpu_log_set_level(fresh->log_level);
     struct vgpu_sched_config config = sched_config(m);
-    vgpu_leases_configure(m->leases, &config);
+    (void)vgpu_leases_configure(m->leases, &config, vgpu_loop_now(m->loop));
     if (dial_configured(m, old, error))
         vgpu_log(VGPU_LOG_ERROR, "reload", "reason=%s",
                  vgpu_log_quote(quoted, sizeof(quoted), error, strlen(error)));
@@ -339,7 +345,7 @@ static int serve(struct daemon *d, char *why)
     int rc;
     make_gpus(m);
     struct vgpu_sched_config config = sched_config(m);
-    m->leases = vgpu_leases_create(&vgpu_sched_strict, &config, &vgpu_worker_lease_ops);
+    m->leases = vgpu_leases_create(&config, &vgpu_worker_lease_ops);
     if (!m->leases) {
         snprintf(why, 512, "out of memory");
         return -ENOMEM;

@@ -325,10 +325,10 @@ static void report_state(struct vgpu_channel_server *c, uint32_t state, uint32_t
     (void)vgpu_reports_put(c->reports, &r);
 }
 
-/* G19: the mediator is told once, whatever noticed. */
+/* G19: the mediator is told once, whatever noticed, and nothing any more after FREE (W12). */
 static void check_ring(struct vgpu_channel_server *c)
 {
-    if (!c->ring.error || c->fatal)
+    if (!c->attached || !c->ring.error || c->fatal)
         return;
     c->fatal = true;
     report_state(c, VGPU_CHANNEL_FATAL, c->ring.error);

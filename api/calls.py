@@ -8,6 +8,8 @@ SCALARS = {
     "int": "int", "size_t": "size_t", "CUdeviceptr": "CUdeviceptr",
     "CUlimit": "int", "CUfunction_attribute": "int", "CUmemPool_attribute": "int",
 }
+# Of these a number of bytes may be.
+SIZES = {"u32", "u64", "size_t"}
 SIGNED32 = {"i32", "int", "CUlimit", "CUfunction_attribute", "CUmemPool_attribute"}
 # C type of a handle -> its kind's name. The order gives the kinds their numbers on both sides.
 HANDLES = {
@@ -51,7 +53,7 @@ class Call:
     @property
     def inputs(self):
         """What has a slot in the request."""
-        return self.having("in", "use", "use0", "new", "drop", "stage")
+        return self.having("in", "use", "use0", "new", "drop", "stage", "reads", "writes")
 
     @property
     def outputs(self):
@@ -61,6 +63,11 @@ class Call:
     def payload(self):
         found = self.having("bytes", "text")
         return found[0] if found else None
+
+    @property
+    def windows(self):
+        """Bytes of the window that the call names."""
+        return self.having("reads", "writes")
 
     @property
     def fill(self):
@@ -87,7 +94,7 @@ def parse_param(text):
     role = words[0]
     if role in ("bytes", "text", "stage") and len(words) == 2:
         return Param(role, None, words[1])
-    if role == "fill" and len(words) == 3:
+    if role in ("fill", "reads", "writes") and len(words) == 3:
         return Param(role, None, words[1], words[2])
     if role in ("in", "out") and len(words) == 3 and words[1] in SCALARS:
         return Param(role, words[1], words[2])
@@ -160,6 +167,12 @@ def check(call, by_name, opcodes):
         raise DescriptionError("%s: a posted call answers nothing" % call.name)
     if call.having("stage") and not (call.payload and call.payload.role == "bytes"):
         raise DescriptionError("%s: a stage stands for bytes, and there are none" % call.name)
+    for p in call.windows:
+        if p.size not in {q.name for q in call.having("in") if q.ctype in SIZES}:
+            raise DescriptionError("%s: %s %s of %s bytes?" % (call.name, p.role, p.name, p.size))
+    if call.windows and (call.form != "wire" or call.having("new", "drop")):
+        raise DescriptionError("%s: names bytes of the window: only a wire call that makes and ends nothing may"
+                               % call.name)
     if call.fill:
         ins = {p.name for p in call.inputs if p.role == "in"}
         if not call.fill.size.isdigit() and call.fill.size not in ins:

@@ -53,6 +53,7 @@ def calls_h(calls):
             "    uint16_t fill_bytes;  /* at most so many bytes after the slots of the answer */",
             "    int8_t fill_slot;     /* or as many as this slot of the request says; -1: no such slot */",
             "    int8_t stage_slot;    /* the slot that may name a stage; -1: none */",
+            "    bool window;          /* names bytes of the window: on a channel only */",
             "    uint8_t in_count;     /* slots of the request, */",
             "    uint8_t out_count;    /* of the answer */",
             "    uint8_t payload;      /* enum vgpu_call_payload */",
@@ -84,7 +85,8 @@ def calls_c(calls):
             fields.append(".payload = VGPU_PAYLOAD_%s" % c.payload.role.upper())
         if c.undo:
             fields.append(".undo = VGPU_CALL_%s" % c.undo.upper())
-        for flag, on in (("posted", c.klass == "posted"), ("reports", c.reports), ("context_free", c.context)):
+        for flag, on in (("posted", c.klass == "posted"), ("reports", c.reports), ("context_free", c.context),
+                         ("window", c.windows)):
             if on:
                 fields.append(".%s = true" % flag)
         out.append("    [0x%02x] = {%s}," % (c.opcode - description.FIRST, ", ".join(fields)))
@@ -166,7 +168,7 @@ def wire_params(call):
             out.append("%s %s" % (ctype(p), p.name))
         elif p.role == "stage":
             out.append("uint32_t %s" % p.name)
-        elif p.role in ("use", "use0", "new", "drop"):
+        elif p.role in ("use", "use0", "new", "drop", "reads", "writes"):
             out.append("uint64_t %s" % p.name)
         elif p.role == "out":
             out.append("%s *%s" % (ctype(p), p.name))
@@ -181,7 +183,7 @@ def guest_h(calls):
     out = [HEAD, "#ifndef VGPU_CUDA_GUEST_H\n#define VGPU_CUDA_GUEST_H\n",
            '#include "vgpu/cuda.h"\n#include "vgpu_cuda_calls.h"\n',
            "/* One for each call that crosses: context is the name of the one it is made in (0: none), handles are",
-           " * names. Thread-safe. */"]
+           " * names, bytes of the window are offsets. Thread-safe. */"]
     out += ["CUresult vgpu_call_%s(%s);" % (c.name, wire_params(c)) for c in crossing(calls)]
     out += ["", "/* Every exported name, in alphabetical order, for cuGetProcAddress. */",
             "struct vgpu_cuda_symbol {",
@@ -335,6 +337,8 @@ def driver_params(call):
             out.append("struct vgpu_driver_%s **%s" % (p.kind, p.name))
         elif p.role == "out":
             out.append("%s *%s" % (ctype(p), p.name))
+        elif p.role in ("reads", "writes"):
+            out.append("%svoid *%s" % ("const " if p.role == "reads" else "", p.name))
         elif p.role == "bytes":
             out += ["const void *%s" % p.name, "size_t %s_length" % p.name]
         elif p.role == "text":
@@ -351,7 +355,8 @@ def driver_h(calls):
     out += ["struct vgpu_driver_%s;" % kind for kind in HANDLES.values()]
     out += ["", "/*",
             " * What executes the calls that cross, one function each: see src/backend/driver.h. Handles are the",
-            " * driver's own objects, already looked up; text ends in NUL; fill is at most its capacity.", " */",
+            " * driver's own objects, already looked up; text ends in NUL; fill is at most its capacity. What a call reads",
+            " * or writes of the window is NULL when that is 0 bytes.", " */",
             "struct vgpu_driver_ops {",
             "    /* Makes a context current for the calls that follow; NULL: none. */",
             "    CUresult (*context_use)(struct vgpu_driver *driver, struct vgpu_driver_context *context);"]
@@ -382,6 +387,13 @@ def execute_case(c):
             out += ["    if ((uint64_t)(int64_t)(int32_t)%s != %s)" % (slot, slot), "        return vgpu_calls_bad_value(frame, \"%s\");" % p.name]
         elif p.ctype in ("u32", "f32"):
             out += ["    if (%s > UINT32_MAX)" % slot, "        return vgpu_calls_bad_value(frame, \"%s\");" % p.name]
+    index = {p.name: i for i, p in enumerate(c.inputs)}
+    for p in c.windows:
+        size = "in[%d]" % index[p.size]
+        out += ["    %svoid *%s = vgpu_calls_window(calls, frame, in[%d], %s, %s);"
+                % ("const " if p.role == "reads" else "", p.name, index[p.name], size,
+                   "true" if p.role == "writes" else "false"),
+                "    if (%s && !%s)" % (size, p.name), "        return CUDA_ERROR_INVALID_VALUE;"]
     for i, p in enumerate(c.inputs):
         if p.role in ("use", "use0"):
             out += ["    struct vgpu_driver_%s *%s = NULL;" % (p.kind, p.name)]
@@ -403,12 +415,11 @@ def execute_case(c):
         out.append("    %s %s = 0;" % (ctype(p), p.name))
     if c.fill:
         out += ["    uint32_t %s_length = 0;" % c.fill.name]
-    index = {p.name: i for i, p in enumerate(c.inputs)}
     args = ["calls->driver"]
     for p in c.params:
         if p.role == "in":
             args.append(from_slot(p.ctype, "in[%d]" % index[p.name]))
-        elif p.role in ("use", "use0", "drop"):
+        elif p.role in ("use", "use0", "drop", "reads", "writes"):
             args.append(p.name)
         elif p.role in ("new", "out"):
             args.append("&" + p.name)
@@ -464,6 +475,14 @@ def worker_c(calls):
 
 # ---- Docs ----
 
+def table_input(p):
+    """One input, as a line of the table has it."""
+    if p.role in ("reads", "writes"):
+        return "window %s (%s, %s bytes)" % (p.name, "read" if p.role == "reads" else "written", p.size)
+    note = {"use0": " (0: none)", "new": " (new)"}.get(p.role, "")
+    return "%s %s%s" % (p.kind or p.ctype or p.role, p.name, note)
+
+
 def table(calls):
     how = {"guest": "in the guest, or made of wire calls", "none": "not supported"}
     out = ["<!-- Made by api/generate.py from api/cuda.calls: change those. -->",
@@ -475,8 +494,7 @@ def table(calls):
             out.append("| `%s` | %s | %d.%d | %s |" % (c.name, also, c.since // 1000, c.since % 1000 // 10, klass))
     out += ["", "| opcode | wire call | class | request | answer |", "| --- | --- | --- | --- | --- |"]
     for c in crossing(calls):
-        ins = ["%s %s" % (p.kind or p.ctype, p.name) + (" (0: none)" if p.role == "use0" else " (new)" if p.role == "new" else "")
-               for p in c.inputs]
+        ins = [table_input(p) for p in c.inputs]
         if c.payload:
             ins.append("%s %s" % (c.payload.role, c.payload.name))
         outs = ["%s %s" % (p.ctype, p.name) for p in c.outputs]

@@ -156,7 +156,8 @@ struct vgpu_backend_ops {
     /*
      * Host memory that copies are going to name often: pinned for the GPU, through every context
      * that there is or will be, until host_forget (which waits for what uses it). Failure costs
-     * speed, not correctness. Both NULL: there is nothing to pin.
+     * speed, not correctness; it is remembered all the same, and forgotten by host_forget. The
+     * session's kernels may reach what is pinned. Both NULL: there is nothing to pin.
      */
     CUresult (*host_register)(struct vgpu_backend *b, void *base, size_t size_bytes);
     void (*host_forget)(struct vgpu_backend *b, void *base);

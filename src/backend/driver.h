@@ -14,7 +14,7 @@
  *   matching call (stream_destroy ...); functions end with their module, everything with its
  *   context, and the caller forgets those names then.
  * - Work on a stream may go on after the return. context_synchronize, stream_synchronize,
- *   event_synchronize, copy_from_device and array_read wait for what they name.
+ *   stream_fence, event_synchronize, copy_from_device and array_read wait for what they name.
  * - copy_to_device and array_write have taken their bytes when they return.
  * - A sticky error is answered by every call that follows.
  *

@@ -48,7 +48,6 @@ struct vgpu_ticket {
     uint32_t error_code; /* out: enum vgpu_error */
     /* channel.c's */
     uint32_t token;
-    uint16_t answer_unit, answer_units;
     _Atomic uint32_t done;
 };
 
@@ -60,6 +59,15 @@ bool vgpu_channel_done(struct vgpu_channel *channel, struct vgpu_ticket *ticket)
 /* Waits for it, as long as the channel lives. After 0 or an error the ticket is the caller's again.
  */
 int vgpu_channel_finish(struct vgpu_channel *channel, struct vgpu_ticket *ticket);
+/*
+ * The same up to a time (vgpu_now_ns; 0: no limit). -ETIMEDOUT: the ticket is still the channel's:
+ * wait once more, or abandon it.
+ */
+int vgpu_channel_finish_until(struct vgpu_channel *channel, struct vgpu_ticket *ticket,
+                              uint64_t deadline_ns);
+/* Nobody waits for the answer any more: the ticket is the caller's again when this returns. What
+ * was asked for is done all the same. */
+void vgpu_channel_abandon(struct vgpu_channel *channel, struct vgpu_ticket *ticket);
 /* Both. */
 int vgpu_channel_call(struct vgpu_channel *channel, const struct vgpu_channel_record *record,
                       struct vgpu_ticket *ticket);
@@ -67,9 +75,12 @@ int vgpu_channel_call(struct vgpu_channel *channel, const struct vgpu_channel_re
 /* Window memory by its offset, as records name it. */
 uint8_t *vgpu_channel_window(struct vgpu_channel *channel);
 /* Where this channel's upload and download staging begin. Who uses which part of it is the caller's
- * affair (guest/cuda/staging.h). */
+ * affair (guest/staging.h). */
 uint64_t vgpu_channel_upload(const struct vgpu_channel *channel);
 uint64_t vgpu_channel_download(const struct vgpu_channel *channel);
+
+/* Which one it is, and of how many; for messages. */
+const struct vgpu_channel_port *vgpu_channel_port(const struct vgpu_channel *channel);
 
 /* ARENA_ALLOC and ARENA_FREE: a positive result is a CUresult. */
 int vgpu_channel_arena_alloc(struct vgpu_channel *channel, uint64_t bytes, uint64_t *offset);

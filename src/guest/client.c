@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "guest/channel.h"
 #include "guest/deadline.h"
 #include "guest/guest.h"
 
@@ -75,6 +76,57 @@ static int take_options(const struct vgpu_options *given, struct vgpu_options *o
     return 0;
 }
 
+/* "auto", "mailbox", "channel". */
+static int take_choice(struct vgpu *gpu, const struct vgpu_options *options)
+{
+    const char *word = options->transport;
+    if (!word)
+        word = secure_getenv("VGPU_TRANSPORT");
+    if (!word || !word[0] || strcmp(word, "auto") == 0)
+        gpu->way = VGPU_WAY_AUTO;
+    else if (strcmp(word, "mailbox") == 0)
+        gpu->way = VGPU_WAY_MAILBOX;
+    else if (strcmp(word, "channel") == 0)
+        gpu->way = VGPU_WAY_CHANNEL;
+    else
+        return vgpu_fail(
+            -EINVAL, "'%s' is no transport (VGPU_TRANSPORT): it is auto, mailbox or channel", word);
+    return 0;
+}
+
+/* The window that a local client asks for: bytes, with K, M or G behind them; 0: none. */
+static int take_window(struct vgpu_options *options)
+{
+    const char *word = options->local_window_bytes ? NULL : secure_getenv("VGPU_WINDOW");
+    if (!options->local_window_bytes)
+        options->local_window_bytes = VGPU_WINDOW_BYTES_DEFAULT;
+    if (word && word[0]) {
+        char *end;
+        errno = 0;
+        uint64_t bytes = strtoull(word, &end, 10);
+        unsigned shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
+        if (word[0] < '0' || word[0] > '9' || end[shift ? 1 : 0] || errno ||
+            bytes > VGPU_WINDOW_BYTES_MAX >> shift)
+            return vgpu_fail(-EINVAL,
+                             "VGPU_WINDOW='%s' is no size of a window: it is a number of bytes "
+                             "(or 64M, 1G), 0 for none",
+                             word);
+        options->local_window_bytes = bytes << shift;
+        if (bytes == 0)
+            return 0;
+    }
+    if (options->local_window_bytes < VGPU_WINDOW_BYTES_MIN ||
+        options->local_window_bytes > VGPU_WINDOW_BYTES_MAX)
+        return vgpu_fail(-EINVAL,
+                         "a window has %" PRIu64 " to %" PRIu64 " bytes, not %" PRIu64
+                         " (VGPU_WINDOW, local_window_bytes)",
+                         VGPU_WINDOW_BYTES_MIN, VGPU_WINDOW_BYTES_MAX, options->local_window_bytes);
+    options->local_window_bytes +=
+        (VGPU_ARENA_GRANULE - options->local_window_bytes % VGPU_ARENA_GRANULE) %
+        VGPU_ARENA_GRANULE;
+    return 0;
+}
+
 static int open_transport(struct vgpu *gpu, const struct vgpu_options *options)
 {
     if (options->resource0) {
@@ -82,7 +134,8 @@ static int open_transport(struct vgpu *gpu, const struct vgpu_options *options)
         gpu->run_dir = strdup(options->run_dir);
         if (!gpu->run_dir)
             return vgpu_fail(-ENOMEM, "out of memory");
-        return vgpu_transport_mailbox_open(NULL, options->resource0, &gpu->transport);
+        return vgpu_transport_mailbox_open(NULL, options, gpu->address + strlen("pci:"),
+                                           &gpu->transport);
     }
     if (options->device && strncmp(options->device, "local:", 6) == 0) {
         snprintf(gpu->address, sizeof(gpu->address), "%s", options->device);
@@ -96,7 +149,8 @@ static int open_transport(struct vgpu *gpu, const struct vgpu_options *options)
     gpu->run_dir = strdup(options->run_dir);
     if (!gpu->run_dir)
         return vgpu_fail(-ENOMEM, "out of memory");
-    return vgpu_transport_mailbox_open(device_dir, NULL, &gpu->transport);
+    return vgpu_transport_mailbox_open(device_dir, options, gpu->address + strlen("pci:"),
+                                       &gpu->transport);
 }
 
 static int init_locks(struct vgpu *gpu)
@@ -135,6 +189,13 @@ int vgpu_init(const struct vgpu_options *given, struct vgpu **handle)
         err = vgpu_fail(-ENOMEM, "out of memory");
         goto fail;
     }
+    if ((err = take_choice(gpu, &options)) < 0 || (err = take_window(&options)) < 0) {
+        pthread_cond_destroy(&gpu->gate_moved);
+        pthread_mutex_destroy(&gpu->lock);
+        goto fail;
+    }
+    if (gpu->way == VGPU_WAY_MAILBOX)
+        options.local_window_bytes = 0;
     if ((err = open_transport(gpu, &options)) < 0) {
         pthread_cond_destroy(&gpu->gate_moved);
         pthread_mutex_destroy(&gpu->lock);
@@ -160,6 +221,7 @@ void vgpu_cleanup(struct vgpu *gpu)
             continue;
         }
         gpu->sessions = session->next;
+        vgpu_channel_close(session->channel, true);
         vgpu_record_release(&session->record);
         free(session);
     }

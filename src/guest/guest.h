@@ -17,12 +17,17 @@
 
 #define VGPU_DEFAULT_TIMEOUT_MS 35000u /* a little more than the device's own 30 s */
 
+enum vgpu_way { VGPU_WAY_AUTO, VGPU_WAY_MAILBOX, VGPU_WAY_CHANNEL };
 enum vgpu_gate { VGPU_GATE_FREE, VGPU_GATE_SENDING, VGPU_GATE_SENT };
+
+struct vgpu_channel;
+struct vgpu_kept;
 
 struct vgpu {
     struct vgpu_transport *transport;
     pid_t pid; /* of the process that made it: see fork in the public header */
     uint32_t timeout_ms;
+    enum vgpu_way way; /* how sessions' requests are to travel */
     char address[256];
     char *run_dir; /* where sessions are recorded; NULL: not needed */
 
@@ -41,11 +46,15 @@ struct vgpu_session {
     uint64_t number;
     uint32_t generation; /* in which it was opened */
     struct vgpu_record record;
-    char unrecorded_why[256]; /* empty when recorded */
+    char unrecorded_why[256];     /* empty when recorded */
+    struct vgpu_channel *channel; /* NULL: everything goes by the mailbox */
+    char transport_text[320];     /* which of them, and why */
 
     pthread_mutex_t lock; /* guards what follows */
     uint32_t timeout_ms;  /* 0: the handle's */
     bool dead;            /* GENERATION moved */
+    int lost; /* what every call says since the channel is gone; 0: it is not known to be */
+    struct vgpu_kept *kept; /* requests on the channel that may be asked for again, carry.c */
     uint32_t next_stage;
     uint32_t sync_request_id;   /* of a SYNCHRONIZE whose answer is still to come; 0: none */
     bool sync_stale;            /* something was queued after that one was asked */
@@ -97,6 +106,17 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
 
 /* ERROR_CODE as a negative errno, with a text. */
 int vgpu_fail_error_code(const char *what, uint32_t error_code, const struct vgpu_answer *answer);
+
+/* A status that is not 0, with a text. Positive. */
+int vgpu_fail_status(const char *what, const struct vgpu_answer *answer);
+
+/*
+ * One request of a session by the mailbox, whatever else the session has: for what only the mailbox
+ * carries (G5). Asks again on "not yet" until the deadline. Returns as the public functions do.
+ */
+int vgpu_mailbox_call(struct vgpu *gpu, uint64_t session, const struct vgpu_call *call,
+                      uint64_t deadline_ns, struct vgpu_response *response,
+                      struct vgpu_answer *answer);
 
 /* Copies `bytes` into a stage of its own. The caller holds the session's stage_lock. */
 int vgpu_stage_fill(struct vgpu_session *session, const char *what, const void *bytes,

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "guest/carry.h"
 #include "guest/deadline.h"
 #include "guest/guest.h"
 
@@ -66,6 +67,13 @@ int vgpu_stage_fill(struct vgpu_session *session, const char *what, const void *
     struct vgpu_response response;
     struct vgpu_answer answer;
     *stage = take_stage_number(session);
+    if (session->channel) {
+        bool made;
+        int err = vgpu_carry_stage(session, what, *stage, bytes, length, &made);
+        if (err == -ESTALE)
+            return vgpu_carry_lost(session, what);
+        return err != 0 && made ? vgpu_stage_drop_after(session, *stage, err) : err;
+    }
     for (uint32_t done = 0; done < length;) {
         uint32_t left = length - done;
         struct vgpu_stage_write piece = {.stage = *stage, .total_bytes = length, .offset = done};

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "guest/carry.h"
 #include "guest/deadline.h"
 #include "guest/guest.h"
 #include "vgpu/curesult.h"
@@ -145,7 +146,7 @@ int vgpu_fail_error_code(const char *what, uint32_t error_code, const struct vgp
                      advice(error_code));
 }
 
-static int fail_status(const char *what, const struct vgpu_answer *answer)
+int vgpu_fail_status(const char *what, const struct vgpu_answer *answer)
 {
     char text[512];
     copy_host_text(answer, text, sizeof(text));
@@ -256,27 +257,15 @@ static void sleep_ns(uint32_t ns)
     nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
 }
 
-int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call,
-                      uint32_t timeout_ms, struct vgpu_response *response,
-                      struct vgpu_answer *answer, uint32_t *asked_id)
+/* By the mailbox. Asks again while the host says "not yet". */
+static int call_by_mailbox(struct vgpu_session *session, const struct vgpu_call *call,
+                           const uint8_t *bytes, uint32_t length, uint32_t request_id,
+                           uint32_t timeout_ms, struct vgpu_response *response,
+                           struct vgpu_answer *answer)
 {
     struct vgpu *gpu = session->gpu;
-    if (asked_id)
-        *asked_id = 0;
-    uint8_t bytes[VGPU_MAILBOX_BYTES];
-    uint32_t length = build_request(bytes, session->number, call);
-    if (length == 0)
-        return vgpu_fail(-EINVAL, "%s: the request does not fit into %u bytes", call->what,
-                         VGPU_MAILBOX_BYTES);
-    if (is_stale(session, false))
-        return fail_stale(call->what);
-    if (timeout_ms == 0)
-        timeout_ms = vgpu_session_timeout_ms(session);
     uint64_t deadline_ns = vgpu_deadline_ns(timeout_ms);
-    uint32_t request_id = call->request_id ? call->request_id : vgpu_next_request_id(gpu);
     uint32_t pause_ns = RETRY_FIRST_NS;
-    if (asked_id)
-        *asked_id = request_id;
     for (;;) {
         uint32_t remaining_ms = vgpu_remaining_ms(deadline_ns);
         uint64_t asked_ns = vgpu_now_ns();
@@ -304,7 +293,7 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
         if (!full && answer->status == CUDA_SUCCESS)
             return 0;
         if (!full && answer->status != CUDA_ERROR_NOT_READY)
-            return fail_status(call->what, answer);
+            return vgpu_fail_status(call->what, answer);
         /* "Not yet", or refused without any effect because too much is in flight: once more, with
          * the same bytes and the same number (P11). */
         pthread_mutex_lock(&gpu->lock);
@@ -323,35 +312,98 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
     }
 }
 
-int vgpu_session_end(struct vgpu *gpu, uint64_t number, uint64_t deadline_ns)
+/* By the channel, where an answer is never "not yet". */
+static int call_by_channel(struct vgpu_session *session, const struct vgpu_call *call,
+                           const uint8_t *bytes, uint32_t length, uint32_t kept_as,
+                           uint32_t timeout_ms, struct vgpu_response *response,
+                           struct vgpu_answer *answer)
+{
+    uint32_t status = 0;
+    int err = vgpu_carry_request(session, bytes, length, kept_as, vgpu_deadline_ns(timeout_ms),
+                                 response, &status);
+    if (err == -ESTALE)
+        return vgpu_carry_lost(session, call->what);
+    if (err == -ETIMEDOUT)
+        return vgpu_fail(-ETIMEDOUT, "%s: the GPU was not done within %" PRIu32 " ms", call->what,
+                         timeout_ms);
+    if (err < 0)
+        return err;
+    err = vgpu_response_parse(response->bytes, response->length, answer);
+    if (err < 0 && response->error_code == 0)
+        return err;
+    if (response->error_code != 0)
+        return vgpu_fail_error_code(call->what, response->error_code, err < 0 ? NULL : answer);
+    if (response->length == 0)
+        answer->status = status;
+    return answer->status == CUDA_SUCCESS ? 0 : vgpu_fail_status(call->what, answer);
+}
+
+int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call,
+                      uint32_t timeout_ms, struct vgpu_response *response,
+                      struct vgpu_answer *answer, uint32_t *asked_id)
+{
+    if (asked_id)
+        *asked_id = 0;
+    uint8_t bytes[VGPU_MAILBOX_BYTES];
+    uint32_t length = build_request(bytes, session->number, call);
+    if (length == 0)
+        return vgpu_fail(-EINVAL, "%s: the request does not fit into %u bytes", call->what,
+                         VGPU_MAILBOX_BYTES);
+    if (is_stale(session, false))
+        return fail_stale(call->what);
+    if (timeout_ms == 0)
+        timeout_ms = vgpu_session_timeout_ms(session);
+    if (session->channel) {
+        /* A number is only for those who may come back for the answer. */
+        uint32_t kept_as = !asked_id          ? 0
+                           : call->request_id ? call->request_id
+                                              : vgpu_next_request_id(session->gpu);
+        if (asked_id)
+            *asked_id = kept_as;
+        return call_by_channel(session, call, bytes, length, kept_as, timeout_ms, response, answer);
+    }
+    uint32_t request_id = call->request_id ? call->request_id : vgpu_next_request_id(session->gpu);
+    if (asked_id)
+        *asked_id = request_id;
+    return call_by_mailbox(session, call, bytes, length, request_id, timeout_ms, response, answer);
+}
+
+int vgpu_mailbox_call(struct vgpu *gpu, uint64_t session, const struct vgpu_call *call,
+                      uint64_t deadline_ns, struct vgpu_response *response,
+                      struct vgpu_answer *answer)
 {
     uint8_t bytes[VGPU_MAILBOX_BYTES];
-    struct vgpu_response response;
-    struct vgpu_answer answer;
-    struct vgpu_call call = {.opcode = VGPU_OP_SESSION_CLOSE};
-    uint32_t length = build_request(bytes, number, &call);
+    uint32_t length = build_request(bytes, session, call);
     uint32_t request_id = vgpu_next_request_id(gpu);
     for (;;) {
         uint32_t remaining_ms = vgpu_remaining_ms(deadline_ns);
         int err = vgpu_execute_request(
             gpu, bytes, length, request_id,
-            remaining_ms > LAST_ANSWER_MS ? remaining_ms : LAST_ANSWER_MS, &response);
+            remaining_ms > LAST_ANSWER_MS ? remaining_ms : LAST_ANSWER_MS, response);
         if (err < 0)
             return err;
-        answer = (struct vgpu_answer){0};
-        err = vgpu_response_parse(response.bytes, response.length, &answer);
-        if (err < 0 && response.error_code == 0)
+        *answer = (struct vgpu_answer){0};
+        err = vgpu_response_parse(response->bytes, response->length, answer);
+        if (err < 0 && response->error_code == 0)
             return err;
-        if (response.error_code)
-            return vgpu_fail_error_code("SESSION_CLOSE", response.error_code,
-                                        err < 0 ? NULL : &answer);
-        /* Not open any more is what was wanted. */
-        if (answer.status == CUDA_SUCCESS || answer.status == CUDA_ERROR_INVALID_CONTEXT)
+        if (response->error_code)
+            return vgpu_fail_error_code(call->what, response->error_code, err < 0 ? NULL : answer);
+        if (answer->status == CUDA_SUCCESS)
             return 0;
-        if (answer.status != CUDA_ERROR_NOT_READY)
-            return fail_status("SESSION_CLOSE", &answer);
+        if (answer->status != CUDA_ERROR_NOT_READY)
+            return vgpu_fail_status(call->what, answer);
         if (vgpu_now_ns() >= deadline_ns)
-            return vgpu_fail(-ETIMEDOUT, "SESSION_CLOSE: the host was not done in time");
+            return vgpu_fail(-ETIMEDOUT, "%s: the host was not done in time", call->what);
         sleep_ns(RETRY_FIRST_NS);
     }
+}
+
+int vgpu_session_end(struct vgpu *gpu, uint64_t number, uint64_t deadline_ns)
+{
+    struct vgpu_response response;
+    struct vgpu_answer answer;
+    struct vgpu_call call = {.what = "SESSION_CLOSE", .opcode = VGPU_OP_SESSION_CLOSE};
+    int err = vgpu_mailbox_call(gpu, number, &call, deadline_ns, &response, &answer);
+    /* Not open any more is what was wanted. */
+    return err == CUDA_ERROR_INVALID_CONTEXT ? 0 : err;
 }

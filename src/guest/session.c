@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "guest/carry.h"
+#include "guest/channel.h"
 #include "guest/deadline.h"
 #include "guest/guest.h"
 #include "vgpu/curesult.h"
@@ -147,6 +149,35 @@ static int undo_stale_open(struct vgpu_session *session, int dir)
     return err;
 }
 
+/* A channel, if there is to be one. Only "channel" makes it a failure that there is none. */
+static int open_channel(struct vgpu_session *session)
+{
+    struct vgpu *gpu = session->gpu;
+    char *text = session->transport_text;
+    size_t capacity = sizeof(session->transport_text);
+    if (gpu->way == VGPU_WAY_MAILBOX) {
+        snprintf(text, capacity, "mailbox: it was asked for (VGPU_TRANSPORT)");
+        return 0;
+    }
+    int err = vgpu_channel_open(gpu, session->number, &session->channel);
+    if (err == 0) {
+        const struct vgpu_channel_port *port = vgpu_channel_port(session->channel);
+        snprintf(text, capacity,
+                 "channel %" PRIu32 " of %" PRIu32 ", in a window of %" PRIu64 " MiB", port->number,
+                 port->channel_count, port->window_bytes >> 20);
+        return 0;
+    }
+    snprintf(text, capacity, "mailbox: %s", vgpu_last_error_text());
+    if (gpu->way == VGPU_WAY_AUTO)
+        return 0;
+    char why[512];
+    snprintf(why, sizeof(why), "%s", vgpu_last_error_text());
+    return vgpu_fail(err,
+                     "vgpu_session_open: no channel is to be had, and VGPU_TRANSPORT wants "
+                     "one: %s",
+                     why);
+}
+
 int vgpu_session_open(struct vgpu *gpu, struct vgpu_session **result)
 {
     int err = vgpu_check_handle(gpu);
@@ -195,6 +226,14 @@ int vgpu_session_open(struct vgpu *gpu, struct vgpu_session **result)
             vgpu_record_remove(&session->record, session->number);
         goto fail;
     }
+    if ((err = open_channel(session)) != 0) {
+        char why[512];
+        snprintf(why, sizeof(why), "%s", vgpu_last_error_text());
+        if (vgpu_session_end(gpu, session->number, vgpu_deadline_ns(gpu->timeout_ms)) == 0)
+            vgpu_record_remove(&session->record, session->number);
+        vgpu_fail(err, "%s", why);
+        goto fail;
+    }
     if (dir >= 0)
         close(dir);
     pthread_mutex_lock(&gpu->lock);
@@ -241,6 +280,9 @@ int vgpu_session_close(struct vgpu_session *session)
         vgpu_record_remove(&session->record, session->number);
     else
         vgpu_record_release(&session->record); /* the next opener tries again */
+    /* After the session: then the worker has let go of it already. */
+    vgpu_carry_forget(session);
+    vgpu_channel_close(session->channel, false);
     free_session(session);
     return err;
 }
@@ -249,6 +291,11 @@ void vgpu_session_farewell(struct vgpu_session *session, uint32_t timeout_ms)
 {
     if (vgpu_session_end(session->gpu, session->number, vgpu_deadline_ns(timeout_ms)) == 0)
         vgpu_record_remove(&session->record, session->number);
+}
+
+const char *vgpu_session_transport(const struct vgpu_session *session)
+{
+    return session ? session->transport_text : "no session";
 }
 
 uint64_t vgpu_session_number(const struct vgpu_session *session)

@@ -69,10 +69,12 @@ struct vgpu_transport {
     const struct vgpu_transport_ops *ops;
 };
 
-/* `device_dir` is the device's directory in sysfs (NULL with `resource0`), for messages and files.
- */
-int vgpu_transport_mailbox_open(const char *device_dir, const char *resource0,
-                                struct vgpu_transport **transport);
+/* `device_dir` is the device's directory in sysfs (not used with options->resource0), for messages
+ * and files; `name` the device's in the run directory, where locks of channels are. */
+int vgpu_transport_mailbox_open(const char *device_dir, const struct vgpu_options *options,
+                                const char *name, struct vgpu_transport **transport);
+/* Frees the channels of programs that died (pci_window.h). Only for that transport. */
+int vgpu_transport_mailbox_sweep(struct vgpu_transport *transport);
 int vgpu_transport_local_open(const char *path, const struct vgpu_options *options,
                               struct vgpu_transport **transport);
 

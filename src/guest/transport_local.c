@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A mediator's own socket on this host, spoken to as a device would (docs/link.md): for benchmarks,
- * sanitizers and development, where there is no VM. Owns the link's framing and states as a client
- * sees them; knows nothing of what a request says.
+ * sanitizers and development, where there is no VM. Owns the link's states as a client sees them;
+ * knows nothing of what a request says. Framing is local_link.c's, channels are local_channel.c's.
  *
  * The registers are what the welcome said; losing the connection moves GENERATION and fails the
  * request in flight with error 3, as the device does (R14). Each send tries to connect anew.
@@ -19,39 +19,18 @@
 
 #include "guest/deadline.h"
 #include "guest/guest.h"
-#include "guest/transport.h"
+#include "guest/local.h"
 #include "vgpu/link.h"
 
 #define ATTACH_TIMEOUT_MS 10000u
 #define CANCEL_TIMEOUT_MS 250u /* a link that takes no CANCEL for that long is given up */
 
-struct local {
-    struct vgpu_transport base;
-    struct sockaddr_un peer;
-    struct vgpu_link_hello hello;
-
-    pthread_mutex_t lock; /* guards what follows: registers may be read by any thread */
-    int fd;               /* -1: not connected */
-    bool attached;
-    bool waiting; /* a thread sleeps on fd, without the lock: nobody else may read from it, which
-                     could take what it is waiting for, nor close it */
-    uint32_t generation;
-    struct vgpu_link_welcome shown; /* what the registers show while attached */
-    uint64_t last_seq;
-    uint64_t outstanding; /* seq of the request in flight, 0: none, or it has completed */
-    uint32_t status;      /* STATUS of that request */
-    struct vgpu_response response;
-    /* What has come in and is not a whole message yet. */
-    uint8_t input[sizeof(struct vgpu_link_header) + VGPU_LINK_MAX_PAYLOAD];
-    size_t input_length;
-};
-
-static struct local *to_local(struct vgpu_transport *transport)
+static struct vgpu_local *to_local(struct vgpu_transport *transport)
 {
-    return (struct local *)transport;
+    return (struct vgpu_local *)transport;
 }
 
-static void complete(struct local *local, uint32_t error_code)
+static void complete(struct vgpu_local *local, uint32_t error_code)
 {
     local->outstanding = 0;
     local->status = error_code ? VGPU_STATUS_ERROR : VGPU_STATUS_DONE;
@@ -59,13 +38,21 @@ static void complete(struct local *local, uint32_t error_code)
     local->response.error_code = error_code;
 }
 
-/* In the order of R14: what a waiter learns with the failed request is already true. */
-static void lose_link(struct local *local)
+/*
+ * In the order of R14: what a waiter learns with the failed request is already true. `connection`
+ * is the one that failed, which may be another's than today's. Threads that sleep on the socket
+ * wake, and the last of them closes it: its number must not become another file's before.
+ */
+static void lose_link(struct vgpu_local *local, uint64_t connection)
 {
-    if (local->fd >= 0)
-        close(local->fd);
-    local->fd = -1;
-    local->input_length = 0;
+    if (!local->link || local->connection != connection)
+        return;
+    local->link->lost = true;
+    shutdown(local->link->fd, SHUT_RDWR);
+    vgpu_local_link_put(local->link);
+    local->link = NULL;
+    vgpu_local_window_put(local->window, false); /* ports that are left keep it */
+    local->window = NULL;
     if (local->attached)
         local->generation++;
     local->attached = false;
@@ -73,11 +60,12 @@ static void lose_link(struct local *local)
         local->response.length = 0;
         complete(local, VGPU_ERR_MEDIATOR_UNAVAILABLE);
     }
+    pthread_cond_broadcast(&local->moved);
 }
 
 /* ---- Messages in ---- */
 
-static bool take_welcome(struct local *local, const uint8_t *payload)
+static bool take_welcome(struct vgpu_local *local, const uint8_t *payload)
 {
     struct vgpu_link_welcome welcome;
     memcpy(&welcome, payload, sizeof(welcome));
@@ -89,7 +77,7 @@ static bool take_welcome(struct local *local, const uint8_t *payload)
     return true;
 }
 
-static bool take_response(struct local *local, uint64_t seq, const uint8_t *payload,
+static bool take_response(struct vgpu_local *local, uint64_t seq, const uint8_t *payload,
                           uint32_t length)
 {
     struct vgpu_link_response response;
@@ -127,10 +115,37 @@ static int fail_refused(const uint8_t *payload, uint32_t length)
                      text);
 }
 
-/* One whole message. 0, or a negative errno after which the link is to be lost. */
-static int take_message(struct local *local, const struct vgpu_link_header *header,
-                        const uint8_t *payload)
+/* With descriptors. The first one is the memory, the others are channels. */
+static bool take_window(struct vgpu_local *local, const struct vgpu_local_message *message)
 {
+    struct vgpu_link_window window;
+    if (!(local->shown.features & VGPU_LINK_FEATURE_CHANNELS) || local->hello.window_bytes == 0 ||
+        message->header.length != sizeof(window))
+        return false;
+    memcpy(&window, message->payload, sizeof(window));
+    if (local->window)
+        return vgpu_local_window_add(local->window, &window, message->fds,
+                                     message->header.fd_count);
+    if (message->header.fd_count != 1)
+        return false;
+    local->window = vgpu_local_window_create(&window, message->fds[0]);
+    return local->window != NULL;
+}
+
+static bool take_state(struct vgpu_local *local, const struct vgpu_local_message *message)
+{
+    struct vgpu_link_channel state;
+    if (!local->window || message->header.length != sizeof(state))
+        return false;
+    memcpy(&state, message->payload, sizeof(state));
+    return vgpu_local_window_state(local->window, &state);
+}
+
+/* One whole message. 0, or a negative errno after which the link is to be lost. */
+static int take_message(struct vgpu_local *local, const struct vgpu_local_message *message)
+{
+    const struct vgpu_link_header *header = &message->header;
+    const uint8_t *payload = message->payload;
     bool about_request = header->type == VGPU_LINK_RESPONSE;
     bool good = about_request || header->seq == 0;
     switch (header->type) {
@@ -150,6 +165,12 @@ static int take_message(struct local *local, const struct vgpu_link_header *head
     case VGPU_LINK_RESPONSE:
         good = local->attached && take_response(local, header->seq, payload, header->length);
         break;
+    case VGPU_LINK_WINDOW:
+        good = good && local->attached && take_window(local, message);
+        break;
+    case VGPU_LINK_CHANNEL_STATE:
+        good = good && local->attached && take_state(local, message);
+        break;
     default:
         good = false;
     }
@@ -159,77 +180,120 @@ static int take_message(struct local *local, const struct vgpu_link_header *head
                             header->type);
 }
 
-/* Takes whole messages out of what came in. */
-static int take_messages(struct local *local)
+/* A window is sent once, after WELCOME, and may come in with it. */
+static bool wants_fds(const struct vgpu_local *local)
 {
-    size_t at = 0;
-    int err = 0;
-    while (err == 0 && local->input_length - at >= sizeof(struct vgpu_link_header)) {
-        struct vgpu_link_header header;
-        memcpy(&header, local->input + at, sizeof(header));
-        if (header.magic != VGPU_LINK_MAGIC || header.fd_count || header.reserved ||
-            header.length > VGPU_LINK_MAX_PAYLOAD)
-            return vgpu_fail(-EBADMSG, "the mediator broke the link's framing");
-        if (local->input_length - at - sizeof(header) < header.length)
-            break;
-        err = take_message(local, &header, local->input + at + sizeof(header));
-        at += sizeof(header) + header.length;
-    }
-    local->input_length -= at;
-    memmove(local->input, local->input + at, local->input_length);
-    return err;
+    if (local->hello.window_bytes == 0)
+        return false;
+    return !local->attached || ((local->shown.features & VGPU_LINK_FEATURE_CHANNELS) &&
+                                !(local->window && vgpu_local_window_complete(local->window)));
 }
 
-/* Reads what is there, without waiting. Any error means that the link is to be lost. */
-static int receive(struct local *local)
+/* Takes what is there, without waiting. Any error means that the link is to be lost. */
+static int receive(struct vgpu_local *local)
 {
+    struct vgpu_local_link *link = local->link;
+    struct vgpu_local_message message;
     for (;;) {
-        struct iovec piece = {local->input + local->input_length,
-                              sizeof(local->input) - local->input_length};
-        /* No room for descriptors: the kernel closes those that come, and says so. */
-        struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
-        ssize_t n = recvmsg(local->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-            return 0;
+        link->wants_fds = wants_fds(local);
+        int n = vgpu_local_link_fill(link);
+        if (n <= 0)
+            return n;
+        while ((n = vgpu_local_link_next(link, &message)) > 0) {
+            int err = take_message(local, &message);
+            vgpu_local_link_drop(link, &message);
+            if (err < 0)
+                return err;
+        }
         if (n < 0)
-            return vgpu_fail(-errno, "the link to the mediator failed: %s", strerror(errno));
-        if (n == 0)
-            return vgpu_fail(-ENOLINK, "the mediator closed the link");
-        if (message.msg_flags & MSG_CTRUNC)
-            return vgpu_fail(-EBADMSG, "the mediator sent descriptors where none belong");
-        local->input_length += (size_t)n;
-        int err = take_messages(local);
-        if (err < 0)
-            return err;
+            return n;
     }
 }
 
 /* Sleeps until the socket is ready, without the lock, so that other threads may read registers.
- * False: the deadline has passed. */
-static bool wait_ready(struct local *local, short events, uint64_t deadline_ns)
+ * The link stays allocated. False: the deadline has passed. */
+static bool wait_ready(struct vgpu_local *local, struct vgpu_local_link *link, short events,
+                       uint64_t deadline_ns)
 {
     uint32_t remaining_ms = vgpu_remaining_ms(deadline_ns);
-    struct pollfd ready = {.fd = local->fd, .events = events};
-    local->waiting = true;
+    struct pollfd ready = {.fd = link->fd, .events = events};
     pthread_mutex_unlock(&local->lock);
     int n = poll(&ready, 1, remaining_ms > INT32_MAX ? INT32_MAX : (int)remaining_ms);
     pthread_mutex_lock(&local->lock);
-    local->waiting = false;
     return n != 0 || remaining_ms != 0;
+}
+
+/* Until another thread moved something. False: the deadline has passed. */
+static bool wait_moved(struct vgpu_local *local, uint64_t deadline_ns)
+{
+    struct timespec until = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
+                             .tv_nsec = (long)(deadline_ns % 1000000000u)};
+    return pthread_cond_timedwait(&local->moved, &local->lock, &until) != ETIMEDOUT;
+}
+
+void vgpu_local_refresh(struct vgpu_local *local)
+{
+    /* Who sleeps on the link sees what comes by itself, and at once. */
+    if (!local->attached || local->link->reading)
+        return;
+    if (receive(local) < 0)
+        lose_link(local, local->connection);
+}
+
+int vgpu_local_wait_input(struct vgpu_local *local, uint64_t deadline_ns)
+{
+    struct vgpu_local_link *link = local->link;
+    uint64_t connection = local->connection;
+    if (!link)
+        return vgpu_fail(-ENOLINK, "the link to the mediator is gone");
+    if (link->reading)
+        return wait_moved(local, deadline_ns)
+                   ? 0
+                   : vgpu_fail(-ETIMEDOUT, "the mediator has not answered yet");
+    link->users++;
+    link->reading = true;
+    int err = 0;
+    if (!wait_ready(local, link, POLLIN, deadline_ns))
+        err = -ETIMEDOUT;
+    link->reading = false;
+    if (link->lost)
+        err = vgpu_fail(-ENOLINK, "the link to the mediator is gone");
+    else if (err == 0 && (err = receive(local)) < 0)
+        lose_link(local, connection);
+    vgpu_local_link_put(link);
+    pthread_cond_broadcast(&local->moved);
+    return err;
 }
 
 /* ---- Messages out ---- */
 
-/*
- * All of it. -ETIMEDOUT: the peer took none of it, and the link is as good as before. Any other
- * error, also a peer that takes one half, means that the link is to be lost. A message fits into
- * the socket's buffer in all but strange cases, so this hardly ever waits.
- */
-static int send_message(struct local *local, uint16_t type, uint64_t seq, const void *head,
-                        size_t head_length, const void *body, size_t body_length,
-                        uint64_t deadline_ns)
+/* Bytes to a link that is this thread's to write. A message fits into the socket's buffer in all
+ * but strange cases, so this hardly ever waits. */
+static int send_bytes(struct vgpu_local *local, struct vgpu_local_link *link, const uint8_t *bytes,
+                      size_t length, uint64_t deadline_ns)
+{
+    for (size_t sent = 0; sent < length;) {
+        ssize_t n = send(link->fd, bytes + sent, length - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n >= 0) {
+            sent += (size_t)n;
+            continue;
+        }
+        if (errno == EINTR)
+            continue;
+        if (errno != EAGAIN && errno != EWOULDBLOCK)
+            return vgpu_fail(-errno, "the link to the mediator failed: %s", strerror(errno));
+        bool again = wait_ready(local, link, POLLOUT, deadline_ns);
+        if (link->lost)
+            return vgpu_fail(-ENOLINK, "the link to the mediator is gone");
+        if (!again)
+            return vgpu_fail(sent ? -ENOLINK : -ETIMEDOUT,
+                             "the mediator takes nothing from the link: is it stopped?");
+    }
+    return 0;
+}
+
+int vgpu_local_send(struct vgpu_local *local, uint16_t type, uint64_t seq, const void *head,
+                    size_t head_length, const void *body, size_t body_length, uint64_t deadline_ns)
 {
     uint8_t bytes[sizeof(struct vgpu_link_header) + VGPU_LINK_MAX_PAYLOAD];
     struct vgpu_link_header header = {
@@ -246,43 +310,38 @@ static int send_message(struct local *local, uint16_t type, uint64_t seq, const 
     if (body_length)
         memcpy(bytes + length, body, body_length);
     length += body_length;
-    for (size_t sent = 0; sent < length;) {
-        ssize_t n = send(local->fd, bytes + sent, length - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n >= 0) {
-            sent += (size_t)n;
-            continue;
-        }
-        if (errno == EINTR)
-            continue;
-        if (errno != EAGAIN && errno != EWOULDBLOCK)
-            return vgpu_fail(-errno, "the link to the mediator failed: %s", strerror(errno));
-        if (!wait_ready(local, POLLOUT, deadline_ns))
-            return vgpu_fail(sent ? -ENOLINK : -ETIMEDOUT,
-                             "the mediator takes nothing from the link: is it stopped?");
+    struct vgpu_local_link *link = local->link;
+    uint64_t connection = local->connection;
+    if (!link)
+        return vgpu_fail(-ENOLINK, "the link to the mediator is gone");
+    link->users++;
+    int err = 0;
+    while (err == 0 && link->writing && !link->lost)
+        if (!wait_moved(local, deadline_ns))
+            err = vgpu_fail(-ETIMEDOUT, "the mediator takes nothing from the link: is it stopped?");
+    if (err == 0 && link->lost)
+        err = vgpu_fail(-ENOLINK, "the link to the mediator is gone");
+    if (err == 0) {
+        link->writing = true;
+        err = send_bytes(local, link, bytes, length, deadline_ns);
+        link->writing = false;
+        pthread_cond_broadcast(&local->moved);
+        if (err < 0 && err != -ETIMEDOUT)
+            lose_link(local, connection);
     }
-    return 0;
+    vgpu_local_link_put(link);
+    return err;
 }
 
 /* ---- States ---- */
 
-/* Waits until something comes in, and takes it. Only the thread that owns the request gets here. */
-static int wait_input(struct local *local, uint64_t deadline_ns)
-{
-    if (!wait_ready(local, POLLIN, deadline_ns))
-        return -ETIMEDOUT;
-    int err = receive(local);
-    if (err < 0)
-        lose_link(local);
-    return err;
-}
-
 /* A Unix socket cannot be waited for until its queue of connections has room: asks again and again,
  * without the lock in between. */
-static int connect_peer(struct local *local, uint64_t deadline_ns)
+static int connect_peer(struct vgpu_local *local, int fd, uint64_t deadline_ns)
 {
     struct vgpu_backoff backoff = {.start_ns = 1};
     for (;;) {
-        if (connect(local->fd, (struct sockaddr *)&local->peer, sizeof(local->peer)) == 0)
+        if (connect(fd, (struct sockaddr *)&local->peer, sizeof(local->peer)) == 0)
             return 0;
         if (errno == EINTR)
             continue;
@@ -298,39 +357,43 @@ static int connect_peer(struct local *local, uint64_t deadline_ns)
     }
 }
 
-/* Connects and attaches. The lock is held. */
-static int attach(struct local *local, uint64_t deadline_ns)
+/* Connects and attaches. The lock is held; only the thread that owns the request gets here. */
+static int attach(struct vgpu_local *local, uint64_t deadline_ns)
 {
     uint64_t limit_ns = vgpu_deadline_ns(ATTACH_TIMEOUT_MS);
     if (deadline_ns < limit_ns)
         limit_ns = deadline_ns;
-    local->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (local->fd < 0)
-        return vgpu_fail(-errno, "no socket can be made: %s", strerror(errno));
+    struct vgpu_local_link *link = vgpu_local_link_create();
+    if (!link)
+        return -EMFILE;
     local->hello.generation = local->generation;
-    int err = connect_peer(local, limit_ns);
-    if (err == 0)
-        err = send_message(local, VGPU_LINK_HELLO, 0, &local->hello, sizeof(local->hello), NULL, 0,
-                           limit_ns);
+    int err = connect_peer(local, link->fd, limit_ns);
+    if (err < 0) {
+        vgpu_local_link_put(link);
+        return err;
+    }
+    local->link = link;
+    uint64_t connection = ++local->connection;
+    err = vgpu_local_send(local, VGPU_LINK_HELLO, 0, &local->hello, sizeof(local->hello), NULL, 0,
+                          limit_ns);
     while (err == 0 && !local->attached) {
-        err = wait_input(local, limit_ns);
+        err = vgpu_local_wait_input(local, limit_ns);
         if (err == -ETIMEDOUT)
             vgpu_fail(err, "the mediator at %s does not answer our hello", local->peer.sun_path);
     }
     if (err < 0)
-        lose_link(local);
+        lose_link(local, connection);
     return err;
 }
 
 static int local_send(struct vgpu_transport *transport, const void *request, uint32_t length,
                       uint32_t request_id, uint64_t deadline_ns)
 {
-    struct local *local = to_local(transport);
+    struct vgpu_local *local = to_local(transport);
     int err = 0;
     pthread_mutex_lock(&local->lock);
     /* What has come in meanwhile, the end of the link above all, comes first. */
-    if (local->attached && receive(local) < 0)
-        lose_link(local);
+    vgpu_local_refresh(local);
     local->response.length = 0;
     local->status = VGPU_STATUS_BUSY;
     if (!local->attached && attach(local, deadline_ns) < 0) {
@@ -338,12 +401,10 @@ static int local_send(struct vgpu_transport *transport, const void *request, uin
     } else {
         struct vgpu_link_request head = {.request_id = request_id, .request_length = length};
         local->outstanding = ++local->last_seq;
-        err = send_message(local, VGPU_LINK_REQUEST, local->outstanding, &head, sizeof(head),
-                           request, length, deadline_ns);
+        err = vgpu_local_send(local, VGPU_LINK_REQUEST, local->outstanding, &head, sizeof(head),
+                              request, length, deadline_ns);
         if (err == -ETIMEDOUT)
             local->outstanding = 0; /* nothing of it has left */
-        else if (err < 0)
-            lose_link(local);
     }
     pthread_mutex_unlock(&local->lock);
     return err == -ETIMEDOUT ? err : 0; /* a lost link has completed the request */
@@ -351,11 +412,11 @@ static int local_send(struct vgpu_transport *transport, const void *request, uin
 
 static int local_wait(struct vgpu_transport *transport, uint64_t deadline_ns, uint32_t *status)
 {
-    struct local *local = to_local(transport);
+    struct vgpu_local *local = to_local(transport);
     int err = 0;
     pthread_mutex_lock(&local->lock);
     while (local->outstanding && err != -ETIMEDOUT)
-        err = wait_input(local, deadline_ns); /* a lost link completes the request */
+        err = vgpu_local_wait_input(local, deadline_ns); /* a lost link completes the request */
     err = local->outstanding ? vgpu_fail(-ETIMEDOUT, "the mediator has not answered yet") : 0;
     if (status)
         *status = local->status;
@@ -365,7 +426,7 @@ static int local_wait(struct vgpu_transport *transport, uint64_t deadline_ns, ui
 
 static int local_read(struct vgpu_transport *transport, struct vgpu_response *response)
 {
-    struct local *local = to_local(transport);
+    struct vgpu_local *local = to_local(transport);
     pthread_mutex_lock(&local->lock);
     response->status = local->status;
     response->error_code = local->response.error_code;
@@ -378,25 +439,27 @@ static int local_read(struct vgpu_transport *transport, struct vgpu_response *re
 
 static void local_abandon(struct vgpu_transport *transport)
 {
-    struct local *local = to_local(transport);
+    struct vgpu_local *local = to_local(transport);
     pthread_mutex_lock(&local->lock);
     if (local->outstanding) {
         uint64_t seq = local->outstanding;
         local->outstanding = 0;
-        if (send_message(local, VGPU_LINK_CANCEL, seq, NULL, 0, NULL, 0,
-                         vgpu_deadline_ns(CANCEL_TIMEOUT_MS)) < 0)
-            lose_link(local);
+        uint64_t connection = local->connection;
+        if (vgpu_local_send(local, VGPU_LINK_CANCEL, seq, NULL, 0, NULL, 0,
+                            vgpu_deadline_ns(CANCEL_TIMEOUT_MS)) < 0)
+            lose_link(local, connection);
     }
     pthread_mutex_unlock(&local->lock);
 }
 
 static int local_read_register(struct vgpu_transport *transport, uint32_t offset, uint32_t *value)
 {
-    struct local *local = to_local(transport);
+    struct vgpu_local *local = to_local(transport);
     pthread_mutex_lock(&local->lock);
-    /* Who sleeps on the link sees its end by itself, and at once. */
-    if (local->attached && !local->waiting && receive(local) < 0)
-        lose_link(local);
+    vgpu_local_refresh(local);
+    const struct vgpu_local_window *window = local->window;
+    if (window && (!window->memory || !vgpu_local_window_complete(window)))
+        window = NULL;
     switch (offset) {
     case VGPU_REG_POOL_ID:
         *value = local->attached ? local->shown.pool_id : local->hello.pool_id;
@@ -411,13 +474,25 @@ static int local_read_register(struct vgpu_transport *transport, uint32_t offset
         *value = VGPU_PROTOCOL_VERSION;
         break;
     case VGPU_REG_CAPABILITIES:
-        *value = VGPU_CAP_MAILBOX;
+        *value = VGPU_CAP_MAILBOX | (window ? VGPU_CAP_WINDOW : 0);
         break;
     case VGPU_REG_GENERATION:
         *value = local->generation;
         break;
     case VGPU_REG_LINK_STATE:
         *value = local->attached ? VGPU_LINK_ATTACHED : 0;
+        break;
+    case VGPU_REG_WINDOW_SIZE_LO:
+        *value = window ? (uint32_t)window->bytes : 0;
+        break;
+    case VGPU_REG_WINDOW_SIZE_HI:
+        *value = window ? (uint32_t)(window->bytes >> 32) : 0;
+        break;
+    case VGPU_REG_CHANNEL_COUNT:
+        *value = window ? window->channel_count : 0;
+        break;
+    case VGPU_REG_CHANNEL_SIZE:
+        *value = window ? VGPU_CHANNEL_BYTES : 0;
         break;
     default:
         *value = 0;
@@ -428,11 +503,17 @@ static int local_read_register(struct vgpu_transport *transport, uint32_t offset
 
 static void local_close(struct vgpu_transport *transport, bool forked)
 {
-    struct local *local = to_local(transport);
-    if (local->fd >= 0)
-        close(local->fd); /* in a child this closes its copy; the parent's link lives on */
-    if (!forked)
+    struct vgpu_local *local = to_local(transport);
+    /* In a child this closes its copies; the parent's link lives on. */
+    if (local->link) {
+        local->link->users = 1;
+        vgpu_local_link_put(local->link);
+    }
+    vgpu_local_window_put(local->window, forked);
+    if (!forked) {
+        pthread_cond_destroy(&local->moved);
         pthread_mutex_destroy(&local->lock);
+    }
     free(local);
 }
 
@@ -442,28 +523,57 @@ static const struct vgpu_transport_ops local_ops = {
     .read = local_read,
     .abandon = local_abandon,
     .read_register = local_read_register,
+    .claim = vgpu_local_claim,
+    .enable = vgpu_local_enable,
+    .ring = vgpu_local_ring,
+    .state = vgpu_local_state,
+    .release = vgpu_local_release,
     .close = local_close,
 };
+
+/* Deadlines are on the monotonic clock. */
+static int init_locks(struct vgpu_local *local)
+{
+    pthread_condattr_t attributes;
+    if (pthread_mutex_init(&local->lock, NULL))
+        return -ENOMEM;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    int err = pthread_cond_init(&local->moved, &attributes);
+    pthread_condattr_destroy(&attributes);
+    if (err)
+        pthread_mutex_destroy(&local->lock);
+    return err ? -ENOMEM : 0;
+}
 
 int vgpu_transport_local_open(const char *path, const struct vgpu_options *options,
                               struct vgpu_transport **transport)
 {
-    struct local *local = calloc(1, sizeof(*local));
-    if (!local || pthread_mutex_init(&local->lock, NULL)) {
+    struct vgpu_local *local = calloc(1, sizeof(*local));
+    if (!local || init_locks(local) < 0) {
         free(local);
         return vgpu_fail(-ENOMEM, "out of memory");
     }
     local->base.ops = &local_ops;
-    local->fd = -1;
     local->peer.sun_family = AF_UNIX;
     local->hello = (struct vgpu_link_hello){
-        .features = VGPU_LINK_FEATURES_KNOWN,
+        .features = VGPU_LINK_FEATURE_MAILBOX,
         .protocol = VGPU_PROTOCOL_VERSION,
         .vm_id = options->local_vm_id,
         .pool_id = options->local_pool_id ? options->local_pool_id : 'A',
         .priority = options->local_priority,
         .timeout_ms = options->timeout_ms,
     };
+    if (options->local_window_bytes) {
+        local->hello.features |= VGPU_LINK_FEATURE_CHANNELS;
+        local->hello.window_bytes = options->local_window_bytes;
+        local->hello.channel_count = VGPU_CHANNELS_DEFAULT;
+        local->hello.channel_bytes = VGPU_CHANNEL_BYTES;
+        /* A window must have room for its channels. */
+        uint64_t most = options->local_window_bytes / VGPU_CHANNEL_BYTES;
+        if (most < local->hello.channel_count)
+            local->hello.channel_count = (uint32_t)most;
+    }
     int err;
     if (path[0] == 0 || strlen(path) >= sizeof(local->peer.sun_path)) {
         err = vgpu_fail(-EINVAL, "'%s' is no path of a socket: it has 1 to %zu bytes", path,

@@ -18,6 +18,7 @@
 #include "guest/deadline.h"
 #include "guest/guest.h"
 #include "guest/mmio.h"
+#include "guest/pci_window.h"
 #include "guest/transport.h"
 
 #define ALL_ONES 0xFFFFFFFFu /* what reads give when no device answers */
@@ -28,6 +29,7 @@ struct mailbox {
     volatile uint8_t *bar;
     bool kept_from_child; /* the kernel leaves the mapping out of forked children */
     bool locked;
+    struct vgpu_pci_window window;
 };
 
 static struct mailbox *to_mailbox(struct vgpu_transport *transport)
@@ -205,7 +207,43 @@ static void mailbox_close(struct vgpu_transport *transport, bool forked)
         munmap((void *)(uintptr_t)mailbox->bar, VGPU_BAR0_SIZE);
     if (mailbox->fd >= 0)
         close(mailbox->fd);
+    vgpu_pci_unmap(&mailbox->window, forked);
+    if (!forked)
+        pthread_mutex_destroy(&mailbox->window.lock);
     free(mailbox);
+}
+
+/* ---- Channels: all of it is pci_window.c's ---- */
+
+static int mailbox_claim(struct vgpu_transport *transport, struct vgpu_channel_port *port)
+{
+    return vgpu_pci_claim(&to_mailbox(transport)->window, transport, port);
+}
+
+static int mailbox_enable(struct vgpu_channel_port *port, uint64_t deadline_ns)
+{
+    return vgpu_pci_enable(&to_mailbox(port->transport)->window, port, deadline_ns);
+}
+
+static void mailbox_ring(struct vgpu_channel_port *port)
+{
+    vgpu_pci_ring(&to_mailbox(port->transport)->window, port);
+}
+
+static int mailbox_state(struct vgpu_channel_port *port, uint32_t *state, uint32_t *error,
+                         uint32_t *generation)
+{
+    return vgpu_pci_state(&to_mailbox(port->transport)->window, port, state, error, generation);
+}
+
+static void mailbox_release(struct vgpu_channel_port *port, bool forked)
+{
+    vgpu_pci_release(&to_mailbox(port->transport)->window, port, forked);
+}
+
+int vgpu_transport_mailbox_sweep(struct vgpu_transport *transport)
+{
+    return vgpu_pci_sweep(&to_mailbox(transport)->window);
 }
 
 static const struct vgpu_transport_ops mailbox_ops = {
@@ -214,6 +252,11 @@ static const struct vgpu_transport_ops mailbox_ops = {
     .read = mailbox_read,
     .abandon = mailbox_abandon,
     .read_register = mailbox_read_register,
+    .claim = mailbox_claim,
+    .enable = mailbox_enable,
+    .ring = mailbox_ring,
+    .state = mailbox_state,
+    .release = mailbox_release,
     .close = mailbox_close,
 };
 
@@ -265,9 +308,25 @@ static int check_device(struct mailbox *mailbox, const char *path)
     return 0;
 }
 
-int vgpu_transport_mailbox_open(const char *device_dir, const char *resource0,
-                                struct vgpu_transport **transport)
+/* The window is mapped when a channel is first wanted. */
+static void name_window(struct mailbox *mailbox, const char *device_dir,
+                        const struct vgpu_options *options, const char *name)
 {
+    struct vgpu_pci_window *window = &mailbox->window;
+    if (options->resource0)
+        snprintf(window->path, sizeof(window->path), "%s",
+                 options->resource2 ? options->resource2 : "/nonexistent");
+    else
+        snprintf(window->path, sizeof(window->path), "%s/resource2", device_dir);
+    snprintf(window->run_dir, sizeof(window->run_dir), "%s", options->run_dir);
+    snprintf(window->name, sizeof(window->name), "%s", name);
+    window->bar = mailbox->bar;
+}
+
+int vgpu_transport_mailbox_open(const char *device_dir, const struct vgpu_options *options,
+                                const char *name, struct vgpu_transport **transport)
+{
+    const char *resource0 = options->resource0;
     char path[512];
     if (resource0)
         snprintf(path, sizeof(path), "%s", resource0);
@@ -277,6 +336,11 @@ int vgpu_transport_mailbox_open(const char *device_dir, const char *resource0,
     if (!mailbox)
         return vgpu_fail(-ENOMEM, "out of memory");
     mailbox->base.ops = &mailbox_ops;
+    mailbox->fd = -1;
+    if (pthread_mutex_init(&mailbox->window.lock, NULL)) {
+        free(mailbox);
+        return vgpu_fail(-ENOMEM, "out of memory");
+    }
     int err;
     mailbox->fd = open(path, O_RDWR | O_CLOEXEC | O_SYNC);
     if (mailbox->fd < 0) {
@@ -308,6 +372,7 @@ int vgpu_transport_mailbox_open(const char *device_dir, const char *resource0,
     mailbox->bar = bar;
     if ((err = check_device(mailbox, path)) < 0)
         goto fail;
+    name_window(mailbox, device_dir, options, name);
     *transport = &mailbox->base;
     return 0;
 fail:

@@ -89,6 +89,18 @@ struct vgpu_options {
     uint32_t local_vm_id;
     uint32_t local_pool_id;  /* 'A' to 'Z'; 0: 'A' */
     uint32_t local_priority; /* enum vgpu_priority */
+    /*
+     * How a session's requests travel. "channel": by shared memory, and opening a session fails
+     * where there is no channel to be had. "mailbox": by the mailbox. "auto": by a channel when
+     * there is one, else by the mailbox. NULL: what the environment variable VGPU_TRANSPORT says,
+     * else "auto".
+     */
+    const char *transport;
+    /* Bytes of the window that "local:" asks for, 1 MiB to 1 TiB. 0: what the environment variable
+     * VGPU_WINDOW says (0 there: none), else 256 MiB. A device has its own, whatever is said here.
+     */
+    uint64_t local_window_bytes;
+    const char *resource2; /* with resource0: file to map as BAR2, for tests; NULL: none */
 };
 #define VGPU_OPTIONS_INIT                                                                          \
     {                                                                                              \
@@ -255,6 +267,11 @@ VGPU_API uint64_t vgpu_session_number(const struct vgpu_session *session);
 /* Whether the next program could clean up after this one. When not, *why (may be NULL) says why;
  * valid as long as the session. Always true with "local:", where the connection's end does it. */
 VGPU_API bool vgpu_session_recorded(const struct vgpu_session *session, const char **why);
+/*
+ * How its requests travel, for a person: "channel 3 of 16, in a window of 256 MiB", or "mailbox: "
+ * and why there is no channel. Valid as long as the session.
+ */
+VGPU_API const char *vgpu_session_transport(const struct vgpu_session *session);
 /* Time-out of this session's calls, ms; 0: the handle's. A call that waits for the GPU asks again
  * until then. */
 VGPU_API void vgpu_session_set_timeout(struct vgpu_session *session, uint32_t timeout_ms);

@@ -146,25 +146,25 @@ static void deliver(struct vgpu_link *link, const struct vgpu_frame *frame)
         vgpu_link_close(link, VGPU_LINK_VIOLATION, reason);
 }
 
+/* Nobody but a device whose window is not complete has a reason to send any. */
+static unsigned takes_fds(const struct vgpu_link *link)
+{
+    return link->order.brings && !link->order.window ? VGPU_LINK_MAX_FDS : 0;
+}
+
 /* Descriptors stand beside the first byte of their message, so they are there when it is whole. */
 static bool keep_fds(struct vgpu_link *link, struct vgpu_net_ancillary *ancillary)
 {
     if (ancillary->excess || ancillary->fd_count > VGPU_LINK_MAX_FDS - link->fd_count) {
         vgpu_net_close_fds(ancillary);
-        vgpu_link_close(
-            link, VGPU_LINK_VIOLATION,
-            "descriptors came that no message speaks of, or more than there is room for");
+        vgpu_link_close(link, VGPU_LINK_VIOLATION,
+                        takes_fds(link) ? "more descriptors came than there is room for"
+                                        : "descriptors came with a message");
         return false;
     }
     memcpy(link->fds + link->fd_count, ancillary->fds, ancillary->fd_count * sizeof(link->fds[0]));
     link->fd_count += ancillary->fd_count;
     return true;
-}
-
-/* Nobody but a device whose window is not complete has a reason to send any. */
-static unsigned takes_fds(const struct vgpu_link *link)
-{
-    return link->order.brings && !link->order.window ? VGPU_LINK_MAX_FDS : 0;
 }
 
 static void on_readable(struct vgpu_link *link)

@@ -65,10 +65,27 @@ static inline uint32_t vgpu_shared_look32(const uint32_t *word)
     return __atomic_load_n(word, __ATOMIC_SEQ_CST);
 }
 
-/* Between two looks of one who spins: leaves the core to its sibling for a moment. */
+/*
+ * After copying out of shared memory, before looking at the copy: from here on the compiler may not
+ * go back to the original for a value that it has not kept, and find another one there than was
+ * checked.
+ */
+static inline void vgpu_shared_copied(void)
+{
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+/*
+ * Between two looks of one who spins. Each look takes the line away from the one who writes there,
+ * who then waits for it: with some 90 ns between two looks (four times, on the processor this was
+ * measured on) posting costs half of what it does with 20.
+ */
 static inline void vgpu_shared_pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+    __builtin_ia32_pause();
+    __builtin_ia32_pause();
     __builtin_ia32_pause();
 #else
     __atomic_signal_fence(__ATOMIC_SEQ_CST);

@@ -40,12 +40,12 @@ static uint32_t put(uint8_t *ring, uint32_t at, const void *bytes, uint32_t leng
 bool vgpu_ring_client_write(struct vgpu_ring_client *c, struct vgpu_ring_record *header,
                             const struct vgpu_ring_part *parts, unsigned count)
 {
-    uint32_t length = 0;
+    uint64_t length = 0; /* in 64 bits: the parts' sum may be beyond 32 */
     for (unsigned i = 0; i < count; i++)
         length += parts[i].length;
-    uint32_t units = vgpu_ring_units(length);
-    if (c->broken || units > VGPU_RING_RECORD_UNITS_MAX)
+    if (c->broken || length > VGPU_RING_RECORD_BYTES_MAX)
         return false;
+    uint32_t units = vgpu_ring_units((uint32_t)length);
     if (c->tail + units - c->head > VGPU_RING_UNITS) {
         uint64_t head = vgpu_shared_acquire64(&their_page(c)->submit_head);
         if (head < c->head || head > c->tail) {
@@ -56,7 +56,7 @@ bool vgpu_ring_client_write(struct vgpu_ring_client *c, struct vgpu_ring_record 
         if (c->tail + units - head > VGPU_RING_UNITS)
             return false;
     }
-    header->length = length;
+    header->length = (uint32_t)length;
     uint8_t *ring = c->channel + VGPU_CHANNEL_SUBMISSIONS;
     uint32_t at = (uint32_t)(c->tail % VGPU_RING_UNITS) * VGPU_RING_UNIT;
     at = put(ring, at, header, sizeof(*header));
@@ -70,7 +70,14 @@ bool vgpu_ring_client_write(struct vgpu_ring_client *c, struct vgpu_ring_record 
 bool vgpu_ring_client_publish(struct vgpu_ring_client *c)
 {
     vgpu_shared_publish64(&own_page(c)->submit_tail, c->tail);
-    return vgpu_shared_look32(&their_page(c)->doorbell_wanted) != 0;
+    if (!vgpu_shared_look32(&their_page(c)->doorbell_wanted))
+        return false;
+    /* A worker shows what it has consumed before it sleeps (G10): one that has not consumed yet
+     * what was rung for is waking up, and will see this, too. */
+    if (vgpu_shared_acquire64(&their_page(c)->submit_head) < c->rung)
+        return false;
+    c->rung = c->tail;
+    return true;
 }
 
 static const struct vgpu_ring_completion *next_entry(const struct vgpu_ring_client *c)
@@ -85,11 +92,26 @@ bool vgpu_ring_client_take(struct vgpu_ring_client *c, struct vgpu_ring_completi
     if (vgpu_shared_acquire64(&entry->sequence) != c->consumed + 1)
         return false;
     memcpy(out, entry, sizeof(*out));
+    vgpu_shared_copied();
     if (out->length > VGPU_CHANNEL_ANSWERS_BYTES)
         out->length = VGPU_CHANNEL_ANSWERS_BYTES;
     c->consumed++;
     vgpu_shared_release64(&own_page(c)->complete_head, c->consumed);
     return true;
+}
+
+const uint8_t *vgpu_ring_client_answer(const struct vgpu_ring_client *c,
+                                       const struct vgpu_ring_completion *taken,
+                                       uint16_t answer_unit, uint16_t answer_units,
+                                       uint32_t *length)
+{
+    uint32_t room = VGPU_RING_INLINE_BYTES;
+    if (answer_units && (uint32_t)answer_unit + answer_units <= VGPU_RING_ANSWER_UNITS)
+        room = (uint32_t)answer_units * VGPU_RING_UNIT;
+    *length = taken->length < room ? taken->length : room;
+    if (*length <= VGPU_RING_INLINE_BYTES)
+        return taken->bytes;
+    return c->channel + VGPU_CHANNEL_ANSWERS + (size_t)answer_unit * VGPU_RING_UNIT;
 }
 
 bool vgpu_ring_client_sleep(struct vgpu_ring_client *c)

@@ -44,9 +44,16 @@ bool vgpu_ring_server_pending(struct vgpu_ring_server *s)
 {
     if (s->error)
         return false;
-    if (s->head == s->tail)
-        take_tail(s, vgpu_shared_acquire64(&their_page(s)->submit_tail));
-    return !s->error && s->head != s->tail;
+    if (s->head != s->tail)
+        return true;
+    take_tail(s, vgpu_shared_acquire64(&their_page(s)->submit_tail));
+    if (s->error)
+        return false;
+    if (s->head != s->tail)
+        return true;
+    /* The guest may be waiting for exactly these. */
+    vgpu_ring_server_show(s);
+    return false;
 }
 
 /* Copies units out of the ring, over its end. */
@@ -65,6 +72,7 @@ const struct vgpu_ring_record *vgpu_ring_server_take(struct vgpu_ring_server *s,
     if (!vgpu_ring_server_pending(s))
         return NULL;
     get(s, s->head, record, 1);
+    vgpu_shared_copied();
     const struct vgpu_ring_record *header = (const struct vgpu_ring_record *)(void *)record;
     /* In 64 bits: length is the guest's. */
     uint64_t units =
@@ -83,7 +91,7 @@ const struct vgpu_ring_record *vgpu_ring_server_take(struct vgpu_ring_server *s,
 
 void vgpu_ring_server_show(struct vgpu_ring_server *s)
 {
-    if (s->shown == s->head)
+    if (s->error || s->shown == s->head)
         return;
     s->shown = s->head;
     vgpu_shared_release64(&own_page(s)->submit_head, s->head);
@@ -116,6 +124,10 @@ uint8_t *vgpu_ring_server_answer_area(struct vgpu_ring_server *s,
 bool vgpu_ring_server_complete(struct vgpu_ring_server *s, const struct vgpu_ring_answer *answer,
                                uint16_t answer_unit, uint16_t answer_units)
 {
+    /* The caller has made sure of room. It is gone all the same when the channel turned fatal, and
+     * then nothing is written (G19). */
+    if (!vgpu_ring_server_has_room(s, 1))
+        return false;
     struct vgpu_ring_completion *entry =
         (struct vgpu_ring_completion *)(void *)(s->channel + VGPU_CHANNEL_COMPLETIONS) +
         s->completed % VGPU_RING_COMPLETIONS;
@@ -143,8 +155,11 @@ uint32_t *vgpu_ring_server_hint(struct vgpu_ring_server *s, uint32_t token)
 
 bool vgpu_ring_server_sleep(struct vgpu_ring_server *s)
 {
+    if (s->error)
+        return true;
+    vgpu_ring_server_show(s);
     vgpu_shared_publish32(&own_page(s)->doorbell_wanted, 1);
-    if (!s->error && s->head == s->tail)
+    if (s->head == s->tail)
         take_tail(s, vgpu_shared_look64(&their_page(s)->submit_tail));
     if (!s->error && s->head == s->tail)
         return true;

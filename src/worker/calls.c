@@ -250,12 +250,30 @@ CUresult vgpu_calls_bad_value(struct vgpu_call_frame *frame, const char *what)
     return CUDA_ERROR_INVALID_VALUE;
 }
 
+void *vgpu_calls_window(struct vgpu_calls *calls, struct vgpu_call_frame *frame, uint64_t offset,
+                        uint64_t bytes, bool write)
+{
+    if (!bytes)
+        return NULL;
+    if (!calls->window) {
+        say(frame, "bytes of the window can be named by a session with a channel only");
+        return NULL;
+    }
+    /* Nobody behind this has to think of an end that is beyond 64 bits. */
+    void *at = bytes <= UINT64_MAX - offset
+                   ? calls->window->find(calls->window, offset, bytes, write)
+                   : NULL;
+    if (!at)
+        say(frame, "%llu bytes of the window at 0x%llx are not the session's to %s",
+            (unsigned long long)bytes, (unsigned long long)offset, write ? "have written" : "read");
+    return at;
+}
+
 /* ---- Running ---- */
 
+/* Each time: typed requests, fences and the end of other contexts move the driver's own. */
 static CUresult use(struct vgpu_calls *calls, struct vgpu_calls_entry *context)
 {
-    if (calls->current == context)
-        return CUDA_SUCCESS;
     CUresult status = calls->ops->context_use(calls->driver, context->object);
     calls->current = status == CUDA_SUCCESS ? context : NULL;
     return status;
@@ -290,29 +308,154 @@ static CUresult measure_fill(struct vgpu_call_frame *frame)
     return CUDA_SUCCESS;
 }
 
-CUresult vgpu_calls_run(struct vgpu_calls *calls, uint64_t context, struct vgpu_call_frame *frame)
+/* What every call begins with: bounds, and its context. */
+static CUresult prepare(struct vgpu_calls *calls, uint64_t context, struct vgpu_call_frame *frame)
 {
     frame->made_kind = VGPU_KIND_NONE;
     frame->text[0] = 0;
     calls->module = NULL;
     calls->driver->text[0] = 0;
     CUresult status = measure_fill(frame);
-    if (status == CUDA_SUCCESS)
-        status = enter(calls, context, frame);
+    return status == CUDA_SUCCESS ? enter(calls, context, frame) : status;
+}
+
+static CUresult conclude(struct vgpu_calls *calls, struct vgpu_call_frame *frame, CUresult status)
+{
+    if (frame->fill_length > frame->fill_capacity)
+        frame->fill_length = frame->fill_capacity;
+    if (status != CUDA_SUCCESS && !frame->text[0] && calls->driver->text[0])
+        say(frame, "%s", calls->driver->text);
+    return status;
+}
+
+CUresult vgpu_calls_run(struct vgpu_calls *calls, uint64_t context, struct vgpu_call_frame *frame)
+{
+    CUresult status = prepare(calls, context, frame);
     if (status != CUDA_SUCCESS)
         return status;
     /* Device memory that a call takes or gives back passes here and nowhere else: memory_alloc,
      * memory_alloc_async, memory_free, memory_free_async, array_*, pool_*, module_*. */
     status = vgpu_calls_execute(calls, frame);
-    if (frame->fill_length > frame->fill_capacity)
+    if (calls->current)
+        calls->current->busy = frame->info->opcode != VGPU_CALL_CONTEXT_SYNCHRONIZE;
+    return conclude(calls, frame, status);
+}
+
+bool vgpu_calls_can_begin(const struct vgpu_calls *calls, const struct vgpu_call_info *info)
+{
+    if (!calls->driver->fences)
+        return false;
+    switch (info->opcode) {
+    case VGPU_CALL_CONTEXT_SYNCHRONIZE:
+    case VGPU_CALL_STREAM_SYNCHRONIZE:
+    case VGPU_CALL_STREAM_FENCE:
+    case VGPU_CALL_EVENT_SYNCHRONIZE:
+    case VGPU_CALL_COPY_FROM_DEVICE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* A stream by its name, 0 for the default one; false: there is none. */
+static bool find_stream(struct vgpu_calls *calls, struct vgpu_call_frame *frame, uint64_t name,
+                        struct vgpu_driver_stream **stream)
+{
+    *stream = name ? vgpu_calls_find(calls, VGPU_KIND_STREAM, name) : NULL;
+    if (name && !*stream)
+        (void)vgpu_calls_bad_handle(frame, VGPU_KIND_STREAM, "stream");
+    return !name || *stream;
+}
+
+static CUresult begin(struct vgpu_calls *calls, struct vgpu_call_frame *frame,
+                      struct vgpu_driver_fence **fence)
+{
+    const struct vgpu_fence_ops *fences = calls->driver->fences;
+    const uint64_t *in = frame->in;
+    struct vgpu_driver_stream *stream;
+    struct vgpu_driver_event *event;
+    CUresult status;
+    switch (frame->info->opcode) {
+    case VGPU_CALL_CONTEXT_SYNCHRONIZE:
+        return fences->mark_context(calls->driver, fence);
+    case VGPU_CALL_STREAM_SYNCHRONIZE:
+    case VGPU_CALL_STREAM_FENCE:
+        if (!find_stream(calls, frame, in[0], &stream))
+            return CUDA_ERROR_INVALID_HANDLE;
+        return fences->mark_stream(calls->driver, stream, fence);
+    case VGPU_CALL_EVENT_SYNCHRONIZE:
+        event = vgpu_calls_find(calls, VGPU_KIND_EVENT, in[0]);
+        if (!event)
+            return vgpu_calls_bad_handle(frame, VGPU_KIND_EVENT, "event");
+        return fences->mark_event(calls->driver, event, fence);
+    case VGPU_CALL_COPY_FROM_DEVICE: /* source, size, stream; size is bounded by fill_capacity */
+        if (!find_stream(calls, frame, in[2], &stream))
+            return CUDA_ERROR_INVALID_HANDLE;
         frame->fill_length = frame->fill_capacity;
-    if (calls->current && frame->info->opcode == VGPU_CALL_CONTEXT_SYNCHRONIZE)
-        calls->current->busy = false;
-    else if (calls->current)
+        status = calls->ops->copy_device_to_window(calls->driver, frame->fill, in[0],
+                                                   frame->fill_length, stream);
+        return status == CUDA_SUCCESS ? fences->mark_stream(calls->driver, stream, fence) : status;
+    default:
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+}
+
+CUresult vgpu_calls_begin(struct vgpu_calls *calls, uint64_t context, struct vgpu_call_frame *frame,
+                          struct vgpu_driver_fence **fence)
+{
+    *fence = NULL;
+    CUresult status = prepare(calls, context, frame);
+    if (status != CUDA_SUCCESS)
+        return status;
+    if (calls->current)
         calls->current->busy = true;
-    if (status != CUDA_SUCCESS && !frame->text[0] && calls->driver->text[0])
-        say(frame, "%s", calls->driver->text);
-    return status;
+    return conclude(calls, frame, begin(calls, frame, fence));
+}
+
+CUresult vgpu_calls_mark_all(struct vgpu_calls *calls, struct vgpu_calls_marks *marks)
+{
+    CUresult first = CUDA_SUCCESS;
+    struct vgpu_calls_entry *e;
+    marks->count = 0;
+    if (!calls->ops || !calls->driver->fences)
+        return CUDA_SUCCESS;
+    for (e = LIST_FIRST(&calls->contexts); e; e = LIST_NEXT(e, link)) {
+        struct vgpu_driver_fence *fence = NULL;
+        if (!e->busy || !e->object)
+            continue;
+        CUresult status = use(calls, e);
+        if (status == CUDA_SUCCESS)
+            status = calls->driver->fences->mark_context(calls->driver, &fence);
+        if (fence)
+            marks->fence[marks->count++] = fence;
+        if (first == CUDA_SUCCESS)
+            first = status;
+    }
+    return first;
+}
+
+CUresult vgpu_calls_query(struct vgpu_calls *calls, struct vgpu_calls_marks *marks, bool wait)
+{
+    const struct vgpu_fence_ops *fences = calls->driver ? calls->driver->fences : NULL;
+    CUresult first = CUDA_SUCCESS;
+    while (marks->count) {
+        struct vgpu_driver_fence *fence = marks->fence[marks->count - 1];
+        CUresult status =
+            wait ? fences->wait(calls->driver, fence) : fences->query(calls->driver, fence);
+        if (status == CUDA_ERROR_NOT_READY && !wait)
+            return status;
+        fences->end(calls->driver, fence);
+        marks->count--;
+        if (first == CUDA_SUCCESS)
+            first = status;
+    }
+    return first;
+}
+
+void vgpu_calls_end_marks(struct vgpu_calls *calls, struct vgpu_calls_marks *marks)
+{
+    while (marks->count)
+        calls->driver->fences->end(calls->driver, marks->fence[--marks->count]);
 }
 
 void vgpu_calls_undo(struct vgpu_calls *calls, enum vgpu_kind kind, uint64_t name, uint64_t serial)

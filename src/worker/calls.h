@@ -94,6 +94,31 @@ void vgpu_calls_destroy(struct vgpu_calls *calls);
  */
 CUresult vgpu_calls_run(struct vgpu_calls *calls, uint64_t context, struct vgpu_call_frame *frame);
 
+/* Whether the call waits for the GPU and can be begun instead. */
+bool vgpu_calls_can_begin(const struct vgpu_calls *calls, const struct vgpu_call_info *info);
+/*
+ * The same as vgpu_calls_run for such a call, but for waiting: what it waits for is behind *fence,
+ * which is the caller's to end; NULL: it is done. The fence belongs to the context that is current
+ * then. Bytes that the call answers are there, in frame->fill, once the fence has passed; until
+ * then that memory is the GPU's.
+ */
+CUresult vgpu_calls_begin(struct vgpu_calls *calls, uint64_t context, struct vgpu_call_frame *frame,
+                          struct vgpu_driver_fence **fence);
+
+/* All that was begun up to now in any context. */
+struct vgpu_calls_marks {
+    struct vgpu_driver_fence *fence[VGPU_CALLS_CONTEXTS_MAX];
+    unsigned count;
+};
+/* Sets marks behind it: none where it is done. Answers the first error; the marks count then, too.
+ */
+CUresult vgpu_calls_mark_all(struct vgpu_calls *calls, struct vgpu_calls_marks *marks);
+/* Whether they have passed: NOT_READY, or the first error of those that have since the last time.
+ * `wait`: waits until they have. */
+CUresult vgpu_calls_query(struct vgpu_calls *calls, struct vgpu_calls_marks *marks, bool wait);
+/* Forgets them, passed or not. */
+void vgpu_calls_end_marks(struct vgpu_calls *calls, struct vgpu_calls_marks *marks);
+
 /* Ends what a call made, unless the guest did already, and has its name free again. */
 void vgpu_calls_undo(struct vgpu_calls *calls, enum vgpu_kind kind, uint64_t name, uint64_t serial);
 
@@ -115,6 +140,13 @@ void vgpu_calls_forget(struct vgpu_calls *calls, enum vgpu_kind kind, uint64_t n
 CUresult vgpu_calls_bad_handle(struct vgpu_call_frame *frame, enum vgpu_kind kind,
                                const char *what);
 CUresult vgpu_calls_bad_value(struct vgpu_call_frame *frame, const char *what);
+/*
+ * The `bytes` bytes of the window from `offset` on, for a call that reads them or, with `write`,
+ * has them written (docs/ring.md, G13). NULL when they are 0, whatever the offset; else: they are
+ * not the session's to name, and the frame's text says so.
+ */
+void *vgpu_calls_window(struct vgpu_calls *calls, struct vgpu_call_frame *frame, uint64_t offset,
+                        uint64_t bytes, bool write);
 /* Generated: ends an object by its kind's own call. */
 void vgpu_calls_end(struct vgpu_calls *calls, enum vgpu_kind kind, void *object);
 

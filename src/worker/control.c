@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/net.h"
+#include "worker/attach.h"
 #include "worker/dispatch.h"
 #include "worker/engine.h"
 #include "worker/lease.h"
@@ -24,6 +25,7 @@ struct vgpu_worker {
     struct vgpu_dispatcher dispatcher;
     struct vgpu_mailbox mailbox;
     struct vgpu_packet_queue out;
+    struct vgpu_attach attach;
 };
 
 static void respond(void *context, uint64_t seq, uint32_t error_code, const uint8_t *bytes,
@@ -62,6 +64,7 @@ int vgpu_worker_create(const struct vgpu_worker_config *config, struct vgpu_work
                                                                  .now_ns = now_ns,
                                                                  .context = w});
     vgpu_packet_queue_init(&w->out, config->fd);
+    vgpu_attach_init(&w->attach, w->engine, &w->dispatcher, &w->out);
     *out = w;
     return 0;
 }
@@ -69,13 +72,15 @@ int vgpu_worker_create(const struct vgpu_worker_config *config, struct vgpu_work
 void vgpu_worker_destroy(struct vgpu_worker *w)
 {
     vgpu_engine_destroy(w->engine);
+    vgpu_attach_destroy(&w->attach);
     vgpu_mailbox_destroy(&w->mailbox);
     vgpu_dispatch_destroy(&w->dispatcher);
     vgpu_packet_queue_destroy(&w->out);
     free(w);
 }
 
-static int handle(struct vgpu_worker *w, const struct vgpu_packet *p)
+/* Answers 0, or -EPROTO with *why. Takes the descriptors it sets to -1. */
+static int handle(struct vgpu_worker *w, const struct vgpu_packet *p, int *fds, const char **why)
 {
     uint64_t seq = p->header.seq;
     switch (p->header.type) {
@@ -89,9 +94,7 @@ static int handle(struct vgpu_worker *w, const struct vgpu_packet *p)
         /* The engine may have released without our having said so yet: the mediator cannot grant
          * before it has read that. */
         if (vgpu_lease_grant(&w->lease, seq)) {
-            vgpu_log(VGPU_LOG_ERROR, "violation",
-                     "reason=\"GRANT of lease %llu while holding %llu\"", (unsigned long long)seq,
-                     (unsigned long long)w->lease.number);
+            *why = "GRANT while a lease is held";
             return -EPROTO;
         }
         vgpu_engine_wake(w->engine);
@@ -100,6 +103,12 @@ static int handle(struct vgpu_worker *w, const struct vgpu_packet *p)
         if (vgpu_lease_recall(&w->lease, seq, vgpu_clock_ns(), p->grace_us))
             vgpu_engine_wake(w->engine);
         return 0;
+    case VGPU_WORKER_ATTACH:
+        return vgpu_attach_channel(&w->attach, &p->attach, fds, why);
+    case VGPU_WORKER_DETACH:
+        return vgpu_attach_detach(&w->attach, &p->channel, why);
+    case VGPU_WORKER_EXTENT:
+        return vgpu_attach_extent(&w->attach, seq, &p->extent, why);
     default:
         return -EPROTO; /* parse lets nothing else through */
     }
@@ -111,7 +120,7 @@ static int read_packet(struct vgpu_worker *w)
 {
     uint8_t buffer[VGPU_WORKER_MAX_MESSAGE];
     struct vgpu_net_ancillary ancillary;
-    ssize_t n = vgpu_net_recv(w->fd, buffer, sizeof(buffer), 0, &ancillary);
+    ssize_t n = vgpu_net_recv(w->fd, buffer, sizeof(buffer), VGPU_PACKET_ATTACH_FDS, &ancillary);
     if (n == -EAGAIN || n == -EWOULDBLOCK)
         return 1;
     if (n == -ECONNRESET)
@@ -121,15 +130,16 @@ static int read_packet(struct vgpu_worker *w)
     if (n == 0)
         return 0;
     struct vgpu_packet packet;
-    const char *why = "descriptors, or a packet that is too long";
+    const char *why = "too many descriptors, or a packet that is too long";
     int rc = ancillary.excess || ancillary.truncated ? -EPROTO : 0;
     if (!rc)
-        rc = vgpu_packet_parse(buffer, (size_t)n, &packet, &why);
-    if (rc) {
+        rc = vgpu_packet_parse(buffer, (size_t)n, ancillary.fd_count, &packet, &why);
+    if (!rc)
+        rc = handle(w, &packet, ancillary.fds, &why);
+    for (unsigned i = 0; i < ancillary.fd_count; i++)
+        vgpu_fd_close(&ancillary.fds[i]); /* what nobody took */
+    if (rc)
         vgpu_log(VGPU_LOG_ERROR, "violation", "reason=\"%s\" bytes=%zd", why, n);
-        return rc;
-    }
-    rc = handle(w, &packet);
     return rc ? rc : 1;
 }
 
@@ -180,6 +190,7 @@ int vgpu_worker_run(struct vgpu_worker *w)
             if (rc <= 0)
                 return rc;
         }
+        vgpu_attach_report(&w->attach);
         vgpu_mailbox_tick(&w->mailbox);
         settle_lease(w);
     }

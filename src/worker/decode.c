@@ -119,30 +119,51 @@ static int check_copy(struct vgpu_call *call, struct vgpu_answer *answer)
     return 0;
 }
 
-/* P28, P31: the slots of a CUDA call and what follows them. */
+int vgpu_call_body_decode(const struct vgpu_call_info *info, const uint8_t *bytes, uint32_t length,
+                          struct vgpu_call_body *body, struct vgpu_answer *answer)
+{
+    uint32_t head = 8 + (uint32_t)info->in_count * 8;
+    uint32_t rest = length - head;
+    if (length < head) {
+        vgpu_answer_reject(answer, VGPU_ERR_INVALID_REQUEST,
+                           "%s: %u bytes of context and slots, takes %u", info->name, length, head);
+        return -EMSGSIZE;
+    }
+    body->context = vgpu_load_le64(bytes);
+    body->slots = bytes + 8;
+    body->data = bytes + head;
+    body->data_length = rest;
+    if (!rest)
+        return info->payload == VGPU_PAYLOAD_TEXT
+                   ? INVALID(answer, "%s: a text has 1 to %u bytes and no NUL", info->name,
+                             VGPU_CALL_TEXT_MAX)
+                   : 0;
+    if (info->payload == VGPU_PAYLOAD_NONE) {
+        vgpu_answer_reject(answer, VGPU_ERR_INVALID_REQUEST,
+                           "%s: %u bytes after its slots, takes none", info->name, rest);
+        return -EMSGSIZE;
+    }
+    if (info->payload == VGPU_PAYLOAD_TEXT &&
+        (rest > VGPU_CALL_TEXT_MAX || memchr(body->data, 0, rest)))
+        return INVALID(answer, "%s: a text has 1 to %u bytes and no NUL", info->name,
+                       VGPU_CALL_TEXT_MAX);
+    if (info->stage_slot >= 0 && vgpu_load_le64(body->slots + 8 * (size_t)info->stage_slot))
+        return INVALID(answer, "%s: bytes both in a stage and in the data part", info->name);
+    return 0;
+}
+
+/* P28, P31: a CUDA call, behind its session. */
 static int check_call(const struct shape *shape, struct vgpu_call *call, struct vgpu_answer *answer)
 {
+    struct vgpu_call_body body;
     const struct vgpu_call_info *info = vgpu_call_info(shape->opcode);
-    size_t slots = (size_t)info->in_count * 8;
-    struct vgpu_reader r = {call->data, call->data_length};
-    if (!vgpu_read_u64(&r, &call->context) || r.left < slots)
-        return INVALID(answer, "%s: %u data bytes after the session, at least %zu", shape->name,
-                       call->data_length, 8 + slots);
+    if (vgpu_call_body_decode(info, call->data, call->data_length, &body, answer))
+        return -EBADMSG;
     call->info = info;
-    call->slots = r.at;
-    call->data = r.at + slots;
-    call->data_length = (uint32_t)(r.left - slots);
-    if (info->payload == VGPU_PAYLOAD_NONE && call->data_length)
-        return INVALID(answer, "%s: %u bytes after its slots, takes none", shape->name,
-                       call->data_length);
-    if (info->payload == VGPU_PAYLOAD_TEXT &&
-        (!call->data_length || call->data_length > VGPU_CALL_TEXT_MAX ||
-         memchr(call->data, 0, call->data_length)))
-        return INVALID(answer, "%s: a text has 1 to %u bytes and no NUL", shape->name,
-                       VGPU_CALL_TEXT_MAX);
-    if (info->stage_slot >= 0 && vgpu_load_le64(call->slots + 8 * (size_t)info->stage_slot) &&
-        call->data_length)
-        return INVALID(answer, "%s: bytes both in a stage and in the data part", shape->name);
+    call->context = body.context;
+    call->slots = body.slots;
+    call->data = body.data;
+    call->data_length = body.data_length;
     return 0;
 }
 

@@ -47,6 +47,22 @@ struct vgpu_call {
 int vgpu_request_decode(const uint8_t *bytes, size_t length, struct vgpu_call *call,
                         struct vgpu_answer *answer);
 
+/* A CUDA driver call from its context on, as requests and records of a channel have it. Points into
+ * the bytes. */
+struct vgpu_call_body {
+    uint64_t context;
+    const uint8_t *slots; /* info->in_count little-endian u64s at any alignment */
+    const uint8_t *data;
+    uint32_t data_length;
+};
+
+/*
+ * The shape of one (P28, P31): 0 and *body; -EMSGSIZE when its length cannot be this call's,
+ * -EBADMSG when what follows its slots cannot; then *answer is the rejection. Any thread.
+ */
+int vgpu_call_body_decode(const struct vgpu_call_info *info, const uint8_t *bytes, uint32_t length,
+                          struct vgpu_call_body *body, struct vgpu_answer *answer);
+
 /* The opcode's name for a log or a text; "opcode" for one that is not in the tables. */
 const char *vgpu_opcode_name(uint32_t opcode);
 

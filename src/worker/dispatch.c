@@ -16,6 +16,7 @@
 void vgpu_dispatch_init(struct vgpu_dispatcher *d, struct vgpu_engine *engine,
                         const struct vgpu_device_info *info, uint64_t session_id)
 {
+    pthread_mutex_init(&d->lock, NULL);
     d->engine = engine;
     d->info = *info;
     vgpu_session_init(&d->session, session_id);
@@ -34,6 +35,7 @@ void vgpu_dispatch_destroy(struct vgpu_dispatcher *d)
         vgpu_job_free(job);
     }
     vgpu_session_destroy(&d->session);
+    pthread_mutex_destroy(&d->lock);
 }
 
 struct vgpu_job *vgpu_dispatch_new_job(struct vgpu_dispatcher *d, enum vgpu_job_kind kind)
@@ -50,12 +52,15 @@ struct vgpu_job *vgpu_dispatch_new_job(struct vgpu_dispatcher *d, enum vgpu_job_
     return job;
 }
 
+#define STAGE_PIECE (256u << 10) /* copied under the lock at a time */
+
 /* One request on its way through submit. */
 struct submission {
     struct vgpu_dispatcher *d;
     const struct vgpu_call *call;
     struct vgpu_answer *answer;
     struct vgpu_job *job; /* made for it; NULL: none (yet) */
+    bool here;            /* from a channel: nothing of its waits behind others of its */
 };
 
 static void fail(struct submission *s, CUresult status, const char *why)
@@ -306,7 +311,7 @@ static void submit_call(struct submission *s)
         vgpu_answer_sticky(s->answer, s->call->named, sticky);
         return;
     }
-    if (needs_engine(opcode) && vgpu_engine_full(s->d->engine)) {
+    if (!s->here && needs_engine(opcode) && vgpu_engine_full(s->d->engine)) {
         vgpu_answer_reject(s->answer, VGPU_ERR_QUEUE_FULL,
                            "%s: %u requests of this session wait already", vgpu_opcode_name(opcode),
                            VGPU_ENGINE_JOBS_MAX);
@@ -361,31 +366,85 @@ static void submit_call(struct submission *s)
     }
 }
 
-struct vgpu_job *vgpu_dispatch_submit(struct vgpu_dispatcher *d, const uint8_t *bytes,
-                                      size_t length, struct vgpu_sink *sink, void *tag,
-                                      struct vgpu_answer *answer)
+/* Under the lock. */
+static struct vgpu_job *submit(struct submission *s, const uint8_t *bytes, size_t length,
+                               struct vgpu_sink *sink, void *tag)
 {
+    struct vgpu_dispatcher *d = s->d;
     struct vgpu_call call;
-    struct submission s = {.d = d, .call = &call, .answer = answer};
-    vgpu_answer_init(answer);
-    if (vgpu_request_decode(bytes, length, &call, answer))
+    s->call = &call;
+    if (vgpu_request_decode(bytes, length, &call, s->answer))
         return NULL;
-    submit_call(&s);
-    struct vgpu_job *job = s.job;
+    submit_call(s);
+    struct vgpu_job *job = s->job;
     if (!job)
         return NULL;
     job->sink = sink;
     job->tag = tag;
+    job->here = s->here;
     vgpu_engine_push(d->engine, job);
-    if (!job->early)
+    if (!job->early || s->here)
         return job;
     /* In order: nobody is admitted past one who waits. */
     if (TAILQ_EMPTY(&d->room) && vgpu_engine_admit(d->engine, job)) {
         job->sink = NULL;
-        vgpu_answer_early(answer, job);
+        vgpu_answer_early(s->answer, job);
         return NULL;
     }
     TAILQ_INSERT_TAIL(&d->room, job, room);
     job->waits_for_room = true;
     return job;
+}
+
+struct vgpu_job *vgpu_dispatch_submit(struct vgpu_dispatcher *d, const uint8_t *bytes,
+                                      size_t length, struct vgpu_sink *sink, void *tag,
+                                      struct vgpu_answer *answer)
+{
+    struct submission s = {.d = d, .answer = answer};
+    vgpu_answer_init(answer);
+    pthread_mutex_lock(&d->lock);
+    struct vgpu_job *job = submit(&s, bytes, length, sink, tag);
+    pthread_mutex_unlock(&d->lock);
+    return job;
+}
+
+struct vgpu_job *vgpu_dispatch_submit_here(struct vgpu_dispatcher *d, const uint8_t *bytes,
+                                           size_t length, struct vgpu_sink *sink, void *tag,
+                                           struct vgpu_answer *answer)
+{
+    struct submission s = {.d = d, .answer = answer, .here = true};
+    vgpu_answer_init(answer);
+    pthread_mutex_lock(&d->lock);
+    struct vgpu_job *job = submit(&s, bytes, length, sink, tag);
+    pthread_mutex_unlock(&d->lock);
+    return job;
+}
+
+CUresult vgpu_dispatch_write_stage(struct vgpu_dispatcher *d, uint32_t stage, uint32_t total_bytes,
+                                   uint32_t offset, const uint8_t *bytes, uint32_t length,
+                                   const char **why)
+{
+    CUresult status = CUDA_SUCCESS;
+    if (!vgpu_range_inside(offset, length, total_bytes)) {
+        *why = "the piece goes past the total of its stage";
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    /* In pieces: the control thread answers recalls and must not wait for 64 MiB to be copied. */
+    for (uint32_t done = 0, piece; done < length && status == CUDA_SUCCESS; done += piece) {
+        piece = length - done < STAGE_PIECE ? length - done : STAGE_PIECE;
+        pthread_mutex_lock(&d->lock);
+        status = vgpu_stage_write(&d->session.stages, stage, total_bytes, offset + done,
+                                  bytes + done, piece, why);
+        pthread_mutex_unlock(&d->lock);
+    }
+    return status;
+}
+
+CUresult vgpu_dispatch_take_stage(struct vgpu_dispatcher *d, uint32_t stage, struct vgpu_blob *out,
+                                  const char **why)
+{
+    pthread_mutex_lock(&d->lock);
+    CUresult status = vgpu_stage_take(&d->session.stages, stage, out, why);
+    pthread_mutex_unlock(&d->lock);
+    return status;
 }

@@ -4,12 +4,14 @@
  * the session, makes jobs for the engine and turns finished jobs into answers. It knows nothing of
  * transports: whoever submits hands in a sink, and is told there.
  *
- * Every function is the control thread's. Answers that come later are delivered from
- * vgpu_dispatch_collect only, never from inside submit or drop.
+ * The control thread submits for the mailbox, and gets what comes later from vgpu_dispatch_collect
+ * only, never from inside submit or drop. The engine thread submits for a channel, with the
+ * functions that say so. A lock keeps the two apart; neither waits for the backend under it.
  */
 #ifndef VGPU_WORKER_DISPATCH_H
 #define VGPU_WORKER_DISPATCH_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,6 +33,7 @@ struct vgpu_sink {
 #define VGPU_DISPATCH_STAGED_BYTES ((uint64_t)256 << 20)
 
 struct vgpu_dispatcher {
+    pthread_mutex_t lock; /* for all of it but the engine */
     struct vgpu_engine *engine;
     struct vgpu_device_info info;
     struct vgpu_session session;
@@ -72,5 +75,26 @@ void vgpu_dispatch_undo(struct vgpu_dispatcher *d, const struct vgpu_undo *undo)
 
 /* The engine's descriptor was readable: delivers what has come. */
 void vgpu_dispatch_collect(struct vgpu_dispatcher *d);
+
+/* ---- Engine thread, for a channel ---- */
+
+/*
+ * The same as vgpu_dispatch_submit, but for the bounds on what waits: who submits here takes
+ * nothing else before this is answered. The job is in the engine's queue like any other; when it is
+ * done, vgpu_dispatch_finish has sink->answer called.
+ */
+struct vgpu_job *vgpu_dispatch_submit_here(struct vgpu_dispatcher *d, const uint8_t *bytes,
+                                           size_t length, struct vgpu_sink *sink, void *tag,
+                                           struct vgpu_answer *answer);
+void vgpu_dispatch_finish(struct vgpu_dispatcher *d, struct vgpu_job *job);
+
+/* A piece of a stage from memory that others may write to: it is read once. Answers a CUresult and
+ * says why not, as stage.h. */
+CUresult vgpu_dispatch_write_stage(struct vgpu_dispatcher *d, uint32_t stage, uint32_t total_bytes,
+                                   uint32_t offset, const uint8_t *bytes, uint32_t length,
+                                   const char **why);
+/* What a stage holds, used up (P31). */
+CUresult vgpu_dispatch_take_stage(struct vgpu_dispatcher *d, uint32_t stage, struct vgpu_blob *out,
+                                  const char **why);
 
 #endif

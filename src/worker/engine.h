@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The engine: a bounded FIFO of jobs and the one thread that calls the backend, each job under the
- * lease (W4). Every function here is the control thread's. A job belongs to the engine from push
- * until remove or collect gives it back.
+ * The engine: a bounded FIFO of jobs, the session's channel, and the one thread that calls the
+ * backend, under the lease (W4). Every function here is the control thread's; push, remove and
+ * admit may be called by the engine thread, too. A job belongs to the engine from push until remove
+ * or collect gives it back; a channel's own (job->here) never comes back.
+ *
+ * The thread serves the ring by itself: no record passes the control thread. It looks at the gate
+ * between any two records, so a recall has its way however fast the guest posts.
  */
 #ifndef VGPU_WORKER_ENGINE_H
 #define VGPU_WORKER_ENGINE_H
@@ -52,7 +56,19 @@ bool vgpu_engine_admit(struct vgpu_engine *e, struct vgpu_job *job);
 /* Moves every finished job to the end of `done`. */
 void vgpu_engine_collect(struct vgpu_engine *e, struct vgpu_job_list *done);
 
-/* Whether a job waits. */
+/* Serves this channel from now on, until detach. The descriptors are the engine's. */
+struct vgpu_attachment;
+void vgpu_engine_attach(struct vgpu_engine *e, const struct vgpu_attachment *at);
+void vgpu_engine_detach(struct vgpu_engine *e);
+/* The answer to a WANT_EXTENT: whole, aligned, inside the window, and asked for. */
+struct vgpu_worker_extent;
+void vgpu_engine_extent(struct vgpu_engine *e, uint64_t seq,
+                        const struct vgpu_worker_extent *extent);
+/* What is to be said to the mediator, if there is something; the descriptor says when. */
+struct vgpu_report;
+bool vgpu_engine_report(struct vgpu_engine *e, struct vgpu_report *report);
+
+/* Whether a job waits, or the channel has something to do under the lease. */
 bool vgpu_engine_has_work(struct vgpu_engine *e);
 
 /* The lease's gate moved: the thread must look. */

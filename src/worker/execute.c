@@ -73,6 +73,7 @@ void vgpu_executor_init(struct vgpu_executor *x, const struct vgpu_backend_ops *
     x->contexts = 0;
     x->deferred = CUDA_SUCCESS;
     x->in_flight = false;
+    x->inflight = (struct vgpu_inflight){0};
     atomic_init(&x->sticky, CUDA_SUCCESS);
     atomic_init(&x->free_bytes, 0);
     vgpu_calls_init(&x->calls, ops->driver ? ops->driver(backend) : NULL);
@@ -229,7 +230,8 @@ static CUresult refuse_memory(const struct vgpu_executor *x, struct vgpu_call_fr
 static CUresult run_charged(struct vgpu_executor *x, uint64_t context,
                             struct vgpu_call_frame *frame)
 {
-    if (vgpu_account_reserve(x->account, asks_for(frame)))
+    uint64_t bytes = asks_for(frame);
+    if (bytes && vgpu_account_reserve(x->account, bytes))
         return refuse_memory(x, frame);
     CUresult status = vgpu_calls_run(&x->calls, context, frame);
     if (moves_memory(frame->info) && !settle(x)) {
@@ -254,6 +256,56 @@ static void count_contexts(struct vgpu_executor *x)
     if (count != x->contexts)
         vgpu_account_set_contexts(x->account, count);
     x->contexts = count;
+}
+
+/* What the failure of something means for what comes after it. `early`: nobody is told now. */
+CUresult vgpu_execute_note(struct vgpu_executor *x, CUresult status, bool early)
+{
+    if (status == CUDA_SUCCESS)
+        return status;
+    if (is_sticky(status))
+        set_sticky(x, status);
+    else if (early && x->deferred == CUDA_SUCCESS)
+        x->deferred = status;
+    return status;
+}
+
+/* What comes before a call of a channel: true when *status is its answer already. */
+static bool answered_before(struct vgpu_executor *x, const struct vgpu_call_info *info,
+                            CUresult *status, bool *earlier)
+{
+    *earlier = false;
+    *status = (CUresult)atomic_load_explicit(&x->sticky, memory_order_relaxed);
+    if (*status != CUDA_SUCCESS)
+        return true;
+    if (!info->reports || x->deferred == CUDA_SUCCESS)
+        return false;
+    *earlier = true;
+    *status = x->deferred;
+    x->deferred = CUDA_SUCCESS;
+    return true;
+}
+
+CUresult vgpu_execute_call(struct vgpu_executor *x, uint64_t context, struct vgpu_call_frame *frame,
+                           bool *earlier)
+{
+    CUresult status;
+    if (answered_before(x, frame->info, &status, earlier))
+        return status;
+    status = run_charged(x, context, frame);
+    count_contexts(x);
+    return vgpu_execute_note(x, status, frame->info->posted);
+}
+
+CUresult vgpu_execute_begin(struct vgpu_executor *x, uint64_t context,
+                            struct vgpu_call_frame *frame, struct vgpu_driver_fence **fence,
+                            bool *earlier)
+{
+    CUresult status;
+    *fence = NULL;
+    if (answered_before(x, frame->info, &status, earlier))
+        return status;
+    return vgpu_execute_note(x, vgpu_calls_begin(&x->calls, context, frame, fence), false);
 }
 
 static CUresult run_call(struct vgpu_executor *x, struct vgpu_job *job)
@@ -349,23 +401,17 @@ void vgpu_execute(struct vgpu_executor *x, struct vgpu_job *job)
         return;
     }
     job->status = run(x, job);
-    if (job->status == CUDA_SUCCESS || job->deferred_reported != CUDA_SUCCESS)
-        return;
-    if (is_sticky(job->status))
-        set_sticky(x, job->status);
-    else if (job->early && x->deferred == CUDA_SUCCESS)
-        x->deferred = job->status;
+    if (job->deferred_reported == CUDA_SUCCESS)
+        vgpu_execute_note(x, job->status, job->early);
 }
 
 void vgpu_execute_drain(struct vgpu_executor *x)
 {
     if (x->in_flight)
         (void)synchronize(x);
-    if (!x->calls.ops || atomic_load_explicit(&x->sticky, memory_order_relaxed))
+    if (!x->calls.ops)
         return;
-    CUresult status = vgpu_calls_drain(&x->calls);
-    if (is_sticky(status))
-        set_sticky(x, status);
-    else if (status != CUDA_SUCCESS && x->deferred == CUDA_SUCCESS)
-        x->deferred = status;
+    if (!atomic_load_explicit(&x->sticky, memory_order_relaxed))
+        vgpu_execute_note(x, vgpu_calls_drain(&x->calls), true);
+    vgpu_inflight_forget(&x->inflight, &x->calls, NULL);
 }

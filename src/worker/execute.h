@@ -14,6 +14,7 @@
 #include "backend/backend.h"
 #include "worker/account.h"
 #include "worker/calls.h"
+#include "worker/inflight.h"
 #include "worker/job.h"
 
 struct vgpu_executor {
@@ -21,6 +22,7 @@ struct vgpu_executor {
     struct vgpu_backend *backend;
     struct vgpu_account *account; /* what the tenant's sessions share; NULL: nothing */
     struct vgpu_calls calls;
+    struct vgpu_inflight inflight;
     uint32_t contexts; /* as the account was told */
     CUresult deferred; /* the first that was not reported yet; 0: none */
     bool in_flight;    /* launches that no synchronize has waited for */
@@ -38,6 +40,23 @@ void vgpu_executor_destroy(struct vgpu_executor *x);
 
 /* Runs the job; sets its status and output. */
 void vgpu_execute(struct vgpu_executor *x, struct vgpu_job *job);
+
+/*
+ * Runs a CUDA call by itself, as a record of a channel has it, and sees to what its failure means:
+ * a posted one's is deferred. *earlier: the status is not this call's, which has not run, but the
+ * deferred error that it hands out (P30).
+ */
+CUresult vgpu_execute_call(struct vgpu_executor *x, uint64_t context, struct vgpu_call_frame *frame,
+                           bool *earlier);
+
+/* The same for one that vgpu_calls_can_begin, up to its fence (vgpu_calls_begin). */
+CUresult vgpu_execute_begin(struct vgpu_executor *x, uint64_t context,
+                            struct vgpu_call_frame *frame, struct vgpu_driver_fence **fence,
+                            bool *earlier);
+
+/* What became of something that went on by itself: sticky, or deferred when it is early, or its own
+ * affair. Answers the status. */
+CUresult vgpu_execute_note(struct vgpu_executor *x, CUresult status, bool early);
 
 /* Waits until nothing is in flight: before a lease goes back. */
 void vgpu_execute_drain(struct vgpu_executor *x);

@@ -44,7 +44,8 @@ static void unload(struct vgpu_dispatcher *d, struct vgpu_backend_module *module
     push_undo(d, job);
 }
 
-void vgpu_dispatch_undo(struct vgpu_dispatcher *d, const struct vgpu_undo *undo)
+/* Under the lock, like everything above and below that does not take it. */
+static void take_back(struct vgpu_dispatcher *d, const struct vgpu_undo *undo)
 {
     struct vgpu_job *job;
     switch (undo->kind) {
@@ -73,6 +74,13 @@ void vgpu_dispatch_undo(struct vgpu_dispatcher *d, const struct vgpu_undo *undo)
         push_undo(d, vgpu_call_job_undo(d, undo));
         return;
     }
+}
+
+void vgpu_dispatch_undo(struct vgpu_dispatcher *d, const struct vgpu_undo *undo)
+{
+    pthread_mutex_lock(&d->lock);
+    take_back(d, undo);
+    pthread_mutex_unlock(&d->lock);
 }
 
 /* The sentence that goes with a failure; empty: the CUresult's own words will do. */
@@ -211,7 +219,7 @@ static void finish(struct vgpu_dispatcher *d, struct vgpu_job *job)
     else
         answer_failure(d, job, &a);
     if (job->dropped)
-        vgpu_dispatch_undo(d, &a.undo);
+        take_back(d, &a.undo);
     else
         job->sink->answer(job->sink, job->tag, &a);
 }
@@ -240,6 +248,7 @@ void vgpu_dispatch_collect(struct vgpu_dispatcher *d)
 {
     vgpu_engine_clear(d->engine);
     struct vgpu_job *job;
+    pthread_mutex_lock(&d->lock);
     while ((job = TAILQ_FIRST(&d->room)) && vgpu_engine_admit(d->engine, job)) {
         leave_room(d, job);
         struct vgpu_sink *sink = job->sink;
@@ -257,10 +266,20 @@ void vgpu_dispatch_collect(struct vgpu_dispatcher *d)
         finish(d, job);
         release_job(d, job);
     }
+    pthread_mutex_unlock(&d->lock);
+}
+
+void vgpu_dispatch_finish(struct vgpu_dispatcher *d, struct vgpu_job *job)
+{
+    pthread_mutex_lock(&d->lock);
+    finish(d, job);
+    release_job(d, job);
+    pthread_mutex_unlock(&d->lock);
 }
 
 void vgpu_dispatch_drop(struct vgpu_dispatcher *d, struct vgpu_job *job)
 {
+    pthread_mutex_lock(&d->lock);
     job->sink = NULL;
     job->dropped = true;
     if (job->waits_for_room)
@@ -268,4 +287,5 @@ void vgpu_dispatch_drop(struct vgpu_dispatcher *d, struct vgpu_job *job)
     /* An unload has taken the handle away already, and there is no way back: it goes on. */
     if (job->kind != VGPU_JOB_MODULE_UNLOAD && vgpu_engine_remove(d->engine, job))
         release_job(d, job);
+    pthread_mutex_unlock(&d->lock);
 }

@@ -64,6 +64,7 @@ struct vgpu_job {
     bool async;                 /* answered bare (P10) */
     bool staged;                /* holds a stage's image */
     bool dropped;               /* nobody wants the answer: undo at the end */
+    bool here;                  /* a channel's: the engine thread finishes it */
 
     /* The engine's. */
     bool early;    /* answered before it runs: its failure is deferred (P10, P19) */

@@ -4,11 +4,12 @@
 
 #include <errno.h>
 
-/* The control thread's moves. They fail when the engine has released meanwhile. */
+/* The control thread's moves. They fail when the engine has released meanwhile. Sequentially
+ * consistent: whoever moves the gate looks afterwards whether the engine sleeps, and the engine,
+ * before it sleeps, looks at the gate. */
 static bool move_gate(struct vgpu_lease *l, uint32_t from, uint32_t to)
 {
-    return atomic_compare_exchange_strong_explicit(&l->gate, &from, to, memory_order_acq_rel,
-                                                   memory_order_acquire);
+    return atomic_compare_exchange_strong(&l->gate, &from, to);
 }
 
 void vgpu_lease_init(struct vgpu_lease *l)
@@ -26,7 +27,7 @@ int vgpu_lease_grant(struct vgpu_lease *l, uint64_t number)
     l->number = number;
     l->wanted = false;
     l->deadline_ns = UINT64_MAX;
-    atomic_store_explicit(&l->gate, VGPU_GATE_OPEN, memory_order_release);
+    atomic_store(&l->gate, VGPU_GATE_OPEN);
     return 0;
 }
 

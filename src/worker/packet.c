@@ -50,38 +50,98 @@ static int parse_recall(const uint8_t *body, size_t length, struct vgpu_packet *
     return 0;
 }
 
-int vgpu_packet_parse(const uint8_t *buffer, size_t size, struct vgpu_packet *out, const char **why)
+/* A body of exactly this size. */
+static int parse_fixed(const uint8_t *body, size_t length, void *out, size_t size, const char *what,
+                       const char **why)
 {
-    *out = (struct vgpu_packet){{0}, 0, 0, NULL, 0};
+    if (length != size) {
+        *why = what;
+        return -EPROTO;
+    }
+    memcpy(out, body, size);
+    return 0;
+}
+
+static int parse_attach(const uint8_t *body, size_t length, struct vgpu_packet *out,
+                        const char **why)
+{
+    struct vgpu_worker_attach *a = &out->attach;
+    if (parse_fixed(body, length, a, sizeof(*a), "ATTACH has another length", why))
+        return -EPROTO;
+    if (!a->reserved && a->channel < VGPU_CHANNELS_MAX &&
+        a->window_bytes >= VGPU_WINDOW_BYTES_MIN && a->window_bytes <= VGPU_WINDOW_BYTES_MAX &&
+        (uint64_t)(a->channel + 1) * VGPU_CHANNEL_BYTES <= a->window_bytes)
+        return 0;
+    *why = "ATTACH of a channel that cannot be there";
+    return -EPROTO;
+}
+
+static int parse_detach(const uint8_t *body, size_t length, struct vgpu_packet *out,
+                        const char **why)
+{
+    struct vgpu_worker_channel *c = &out->channel;
+    if (parse_fixed(body, length, c, sizeof(*c), "DETACH has another length", why))
+        return -EPROTO;
+    if (!c->state && !c->error && !c->reserved)
+        return 0;
+    *why = "DETACH's state, error or reserved field is not 0";
+    return -EPROTO;
+}
+
+static int parse_extent(const uint8_t *body, size_t length, struct vgpu_packet *out,
+                        const char **why)
+{
+    struct vgpu_worker_extent *e = &out->extent;
+    if (parse_fixed(body, length, e, sizeof(*e), "EXTENT has another length", why))
+        return -EPROTO;
+    if (!e->reserved && e->dirty <= 1 && e->offset % VGPU_ARENA_GRANULE == 0 &&
+        e->bytes % VGPU_ARENA_GRANULE == 0)
+        return 0;
+    *why = "EXTENT's fields make no sense";
+    return -EPROTO;
+}
+
+int vgpu_packet_parse(const uint8_t *buffer, size_t size, unsigned fds, struct vgpu_packet *out,
+                      const char **why)
+{
+    memset(out, 0, sizeof(*out));
     if (size < sizeof(out->header)) {
         *why = "shorter than a header";
         return -EPROTO;
     }
     memcpy(&out->header, buffer, sizeof(out->header));
+    const uint8_t *body = buffer + sizeof(out->header);
     size_t length = size - sizeof(out->header);
     if (out->header.length != length) {
         *why = "the header's length is not what came";
         return -EPROTO;
     }
+    if (fds != (out->header.type == VGPU_WORKER_ATTACH ? VGPU_PACKET_ATTACH_FDS : 0)) {
+        *why = "three descriptors come with ATTACH, none with anything else";
+        return -EPROTO;
+    }
     switch (out->header.type) {
     case VGPU_WORKER_REQUEST:
-        return parse_request(buffer + sizeof(out->header), length, out, why);
+        return parse_request(body, length, out, why);
     case VGPU_WORKER_RECALL:
-        return parse_recall(buffer + sizeof(out->header), length, out, why);
+        return parse_recall(body, length, out, why);
+    case VGPU_WORKER_ATTACH:
+        return parse_attach(body, length, out, why);
+    case VGPU_WORKER_DETACH:
+        return parse_detach(body, length, out, why);
+    case VGPU_WORKER_EXTENT:
+        return parse_extent(body, length, out, why);
     case VGPU_WORKER_CANCEL:
     case VGPU_WORKER_GRANT:
         if (!length)
             return 0;
         *why = "CANCEL or GRANT with a body";
         return -EPROTO;
-    case VGPU_WORKER_READY:
-    case VGPU_WORKER_RESPONSE:
-    case VGPU_WORKER_WANT:
-    case VGPU_WORKER_RETURN:
-        *why = "a type that only a worker sends";
-        return -EPROTO;
     default:
-        *why = "an unknown type";
+        *why =
+            out->header.type >= VGPU_WORKER_READY && out->header.type <= VGPU_WORKER_RETURN_EXTENT
+                ? "a type that only a worker sends"
+                : "an unknown type";
         return -EPROTO;
     }
 }
@@ -142,6 +202,16 @@ void vgpu_packet_send(struct vgpu_packet_queue *q, enum vgpu_worker_type type, u
 {
     struct vgpu_worker_header h = {.type = (uint32_t)type, .length = 0, .seq = seq};
     send_bytes(q, (const uint8_t *)&h, sizeof(h));
+}
+
+void vgpu_packet_send_body(struct vgpu_packet_queue *q, enum vgpu_worker_type type, uint64_t seq,
+                           const void *body, uint32_t length)
+{
+    uint8_t packet[VGPU_WORKER_MAX_MESSAGE];
+    struct vgpu_worker_header h = {.type = (uint32_t)type, .length = length, .seq = seq};
+    memcpy(packet, &h, sizeof(h));
+    memcpy(packet + sizeof(h), body, length);
+    send_bytes(q, packet, sizeof(h) + length);
 }
 
 void vgpu_packet_send_response(struct vgpu_packet_queue *q, uint64_t seq, uint32_t error_code,

@@ -19,10 +19,16 @@ struct vgpu_packet {
     uint32_t grace_us;    /* RECALL */
     const uint8_t *bytes; /* REQUEST: into the buffer it was parsed from */
     uint32_t length;
+    struct vgpu_worker_attach attach;   /* ATTACH */
+    struct vgpu_worker_channel channel; /* DETACH */
+    struct vgpu_worker_extent extent;   /* EXTENT */
 };
 
-/* Checks a packet from the mediator. Returns 0 or -EPROTO, with *why a sentence for the log. */
-int vgpu_packet_parse(const uint8_t *buffer, size_t size, struct vgpu_packet *out,
+#define VGPU_PACKET_ATTACH_FDS 3u /* window, doorbell, interrupt */
+
+/* Checks a packet from the mediator, with which so many descriptors came. Returns 0 or -EPROTO,
+ * with *why a sentence for the log. */
+int vgpu_packet_parse(const uint8_t *buffer, size_t size, unsigned fds, struct vgpu_packet *out,
                       const char **why);
 
 #define VGPU_PACKET_QUEUE_MAX 1024u /* unsent packets; more means nobody reads */
@@ -45,6 +51,10 @@ void vgpu_packet_queue_destroy(struct vgpu_packet_queue *q);
 void vgpu_packet_send(struct vgpu_packet_queue *q, enum vgpu_worker_type type, uint64_t seq);
 void vgpu_packet_send_response(struct vgpu_packet_queue *q, uint64_t seq, uint32_t error_code,
                                const uint8_t *bytes, uint32_t length);
+
+/* One with a body of `length` bytes, at most VGPU_MAILBOX_BYTES. */
+void vgpu_packet_send_body(struct vgpu_packet_queue *q, enum vgpu_worker_type type, uint64_t seq,
+                           const void *body, uint32_t length);
 
 /* Sends what the socket takes now. */
 void vgpu_packet_flush(struct vgpu_packet_queue *q);

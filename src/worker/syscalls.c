@@ -24,8 +24,9 @@
 
 #define OTHERWISE SCMP_ACT_ERRNO(EPERM)
 
-#define UNNAMED_FILE 020000000 /* O_TMPFILE but for its O_DIRECTORY; glibc 2.17 lacks it */
-#ifndef CLONE_NEWCGROUP        /* Linux 4.6 */
+#define UNNAMED_FILE     020000000 /* O_TMPFILE but for its O_DIRECTORY; glibc 2.17 lacks it */
+#define VGPU_F_GET_SEALS 1034      /* of a window; glibc 2.17 lacks the name */
+#ifndef CLONE_NEWCGROUP            /* Linux 4.6 */
 #define CLONE_NEWCGROUP 0x02000000
 #endif
 #ifndef SCMP_ACT_KILL_PROCESS /* libseccomp before 2.4 */
@@ -246,7 +247,8 @@ static void allow_threads(struct filter *f)
 /* F_SETOWN would be a way to send signals, and the locks on descriptor 0 are the mediator's. */
 static void allow_fcntl(struct filter *f)
 {
-    static const uint32_t commands[] = {F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC};
+    static const uint32_t commands[] = {F_GETFD, F_SETFD,         F_GETFL,
+                                        F_SETFL, F_DUPFD_CLOEXEC, VGPU_F_GET_SEALS};
     for (size_t i = 0; i < COUNT(commands); i++)
         rule(f, SCMP_ACT_ALLOW, "fcntl", 1, is(1, commands[i]), none);
 }

@@ -48,9 +48,13 @@ class Mediator:
         for task in os.listdir("/proc/%d/task" % self.process.pid):
             with open("/proc/%d/task/%s/children" % (self.process.pid, task)) as children:
                 for pid in children.read().split():
-                    with open("/proc/%s/cmdline" % pid, "rb") as command:
-                        if b"--session" in command.read().split(b"\0"):
-                            found.append(int(pid))
+                    try:
+                        with open("/proc/%s/cmdline" % pid, "rb") as command:
+                            words = command.read().split(b"\0")
+                    except (FileNotFoundError, ProcessLookupError):
+                        continue  # it is just going
+                    if b"--session" in words:
+                        found.append(int(pid))
         return found
 
     def kill(self):

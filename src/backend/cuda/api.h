@@ -73,6 +73,8 @@
       (void *destination, CUdeviceptr source, size_t bytes, CUstream stream))                      \
     X(cuMemcpyDtoDAsync_v2,                                                                        \
       (CUdeviceptr destination, CUdeviceptr source, size_t bytes, CUstream stream))                \
+    X(cuMemHostRegister_v2, (void *base, size_t bytes, unsigned flags))                            \
+    X(cuMemHostUnregister, (void *base))                                                           \
     X(cuMemcpy3DAsync_v2, (const void *copy, CUstream stream))                                     \
     X(cuMemsetD8_v2, (CUdeviceptr address, unsigned char value, size_t count))                     \
     X(cuMemsetD8Async, (CUdeviceptr address, unsigned char value, size_t count, CUstream stream))  \

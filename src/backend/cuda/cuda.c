@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host.h"
+#include "stream.h"
+
 static uint32_t attribute(struct vgpu_backend *b, int number)
 {
     int value = 0;
@@ -120,6 +123,7 @@ static CUresult cuda_open(const struct vgpu_backend_config *config, struct vgpu_
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     b->driver.ops = &vgpu_cuda_driver_ops;
+    b->driver.fences = &vgpu_cuda_fence_ops;
     b->quota_bytes = config->memory_bytes;
     /* Read by the driver when it starts. GPUs are counted as nvidia-smi counts them, and compiled
      * kernels are not kept in files. */
@@ -151,22 +155,86 @@ CUresult cuda_select(struct vgpu_backend *b, CUcontext context)
     return r;
 }
 
+struct vgpu_driver_context *cuda_context_add(struct vgpu_backend *b, CUcontext made, bool primary)
+{
+    struct vgpu_driver_context *c = calloc(1, sizeof(*c));
+    if (!c)
+        return NULL;
+    c->cuda = made;
+    c->primary = primary;
+    cuda_streams_begin(c);
+    c->next = b->contexts;
+    b->contexts = c;
+    if (primary)
+        b->primary = c;
+    if (cuda_select(b, made) == CUDA_SUCCESS)
+        cuda_host_pin(b, c);
+    return c;
+}
+
 CUresult cuda_need_primary(struct vgpu_backend *b)
 {
     if (b->primary)
         return cuda_select(b, b->primary->cuda);
-    struct vgpu_driver_context *c = calloc(1, sizeof(*c));
-    if (!c)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    CUresult r = b->api.cuDevicePrimaryCtxRetain(&c->cuda, b->device);
-    if (r != CUDA_SUCCESS) {
-        free(c);
+    CUcontext made = NULL;
+    CUresult r = b->api.cuDevicePrimaryCtxRetain(&made, b->device);
+    if (r != CUDA_SUCCESS)
         return r;
+    if (!cuda_context_add(b, made, true)) {
+        (void)b->api.cuDevicePrimaryCtxRelease_v2(b->device);
+        return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    c->primary = true;
-    c->next = b->contexts;
-    b->contexts = b->primary = c;
-    return cuda_select(b, c->cuda);
+    return cuda_select(b, made);
+}
+
+/* Forgets what CUDA has ended with it. */
+static void forget_context(struct vgpu_backend *b, struct vgpu_driver_context *c)
+{
+    for (struct cuda_module *m = b->modules, *next; m; m = next) {
+        next = m->next;
+        if (m->context == c)
+            cuda_module_forget(b, m);
+    }
+    for (struct vgpu_driver_array *a = b->arrays, *next; a; a = next) {
+        next = a->next;
+        if (a->context == c)
+            cuda_array_forget(b, a);
+    }
+    cuda_ranges_remove_owner(&b->ranges, c);
+    struct vgpu_driver_context **at = &b->contexts;
+    while (*at != c)
+        at = &(*at)->next;
+    *at = c->next;
+    if (b->current == c)
+        b->current = NULL;
+    if (b->primary == c)
+        b->primary = NULL;
+    free(c);
+}
+
+CUresult cuda_context_end(struct vgpu_backend *b, struct vgpu_driver_context *c)
+{
+    CUresult r = cuda_select(b, c->cuda);
+    bool usable = r == CUDA_SUCCESS;
+    cuda_host_unpin(b, c);
+    if (usable)
+        (void)cuda_select(b, c->cuda);
+    cuda_streams_end(b, c);
+    if (c->primary) {
+        /* Memory goes by hand: this process may still hold the context elsewhere. */
+        for (size_t i = 0; usable && i < b->ranges.count; i++) {
+            if (b->ranges.at[i].owner == c)
+                (void)b->api.cuMemFree_v2(b->ranges.at[i].base);
+        }
+        r = b->api.cuDevicePrimaryCtxRelease_v2(b->device);
+    } else {
+        r = b->api.cuCtxDestroy_v2(c->cuda);
+    }
+    b->selected = NULL;
+    forget_context(b, c);
+    if (b->contexts && b->host_regions && cuda_select(b, b->contexts->cuda) == CUDA_SUCCESS)
+        cuda_host_pin(b, b->contexts);
+    return r;
 }
 
 static void cuda_close(struct vgpu_backend *b)
@@ -179,24 +247,11 @@ static void cuda_close(struct vgpu_backend *b)
         (void)cuda_select(b, m->context->cuda);
         (void)cuda_module_unload(b, m);
     }
-    while (b->contexts) {
-        struct vgpu_driver_context *c = b->contexts;
-        b->contexts = c->next;
-        if (c->primary) {
-            /* Its memory is the session's, and the context goes only with its last user. */
-            (void)cuda_select(b, c->cuda);
-            for (size_t i = 0; i < b->ranges.count; i++) {
-                if (b->ranges.at[i].owner == c)
-                    (void)b->api.cuMemFree_v2(b->ranges.at[i].base);
-            }
-            (void)b->api.cuDevicePrimaryCtxRelease_v2(b->device);
-        } else {
-            (void)b->api.cuCtxDestroy_v2(c->cuda);
-        }
-        free(c);
-    }
+    while (b->contexts)
+        (void)cuda_context_end(b, b->contexts);
     while (b->arrays)
         cuda_array_forget(b, b->arrays);
+    cuda_host_free(b);
     cuda_ranges_free(&b->ranges);
     cuda_output_give_back(b);
     free(b);
@@ -223,8 +278,8 @@ bool cuda_quota_allows(const struct vgpu_backend *b, uint64_t bytes)
     return bytes <= cuda_left_bytes(b);
 }
 
-CUresult cuda_memory_alloc(struct vgpu_backend *b, uint64_t bytes, const void *owner,
-                           uint64_t *address)
+CUresult cuda_memory_alloc(struct vgpu_backend *b, uint64_t bytes,
+                           struct vgpu_driver_context *owner, uint64_t *address)
 {
     *address = 0;
     if (!bytes)
@@ -235,8 +290,14 @@ CUresult cuda_memory_alloc(struct vgpu_backend *b, uint64_t bytes, const void *o
     CUresult r = b->api.cuMemAlloc_v2(&got, bytes);
     if (r != CUDA_SUCCESS)
         return r;
-    /* What another process left there is nobody's business. */
-    r = b->api.cuMemsetD8_v2(got, 0, bytes);
+    /* What another process left there is nobody's business. Waited for: no stream of the guest's
+     * would wait for it by itself, and on the default one it would wait for others. */
+    CUstream side;
+    r = cuda_side_stream(b, owner, &side);
+    if (r == CUDA_SUCCESS)
+        r = b->api.cuMemsetD8Async(got, 0, bytes, side);
+    if (r == CUDA_SUCCESS)
+        r = b->api.cuStreamSynchronize(side);
     if (r == CUDA_SUCCESS && !cuda_ranges_add(&b->ranges, got, bytes, owner, false))
         r = CUDA_ERROR_UNKNOWN; /* the driver handed out what it has handed out already */
     if (r != CUDA_SUCCESS) {
@@ -257,16 +318,36 @@ CUresult cuda_memory_free(struct vgpu_backend *b, uint64_t address)
     return r;
 }
 
+/* The typed requests' context: theirs until the session ends, whatever the calls end. */
+static CUresult typed_enter(struct vgpu_backend *b)
+{
+    CUresult r = cuda_need_primary(b);
+    if (r == CUDA_SUCCESS && !b->typed) {
+        b->typed = true;
+        b->primary->references++;
+    }
+    return r;
+}
+
+/* The same for what has work done on the default stream. */
+static CUresult typed_begin(struct vgpu_backend *b)
+{
+    CUresult r = typed_enter(b);
+    if (r == CUDA_SUCCESS)
+        (void)cuda_stream_use(b, &b->primary->streams.legacy);
+    return r;
+}
+
 static CUresult typed_alloc(struct vgpu_backend *b, uint64_t size_bytes, uint64_t *address)
 {
     *address = 0;
-    CUresult r = cuda_need_primary(b);
+    CUresult r = typed_enter(b);
     return r == CUDA_SUCCESS ? cuda_memory_alloc(b, size_bytes, b->primary, address) : r;
 }
 
 static CUresult typed_free(struct vgpu_backend *b, uint64_t address)
 {
-    CUresult r = cuda_need_primary(b);
+    CUresult r = typed_enter(b);
     return r == CUDA_SUCCESS ? cuda_memory_free(b, address) : r;
 }
 
@@ -285,7 +366,7 @@ static uint64_t typed_held(struct vgpu_backend *b)
 
 static CUresult typed_htod(struct vgpu_backend *b, uint64_t dst, const void *src, size_t size_bytes)
 {
-    CUresult r = cuda_need_primary(b);
+    CUresult r = typed_begin(b);
     if (r != CUDA_SUCCESS || !size_bytes)
         return r;
     if (!cuda_ranges_hold(&b->ranges, dst, size_bytes))
@@ -295,7 +376,7 @@ static CUresult typed_htod(struct vgpu_backend *b, uint64_t dst, const void *src
 
 static CUresult typed_dtoh(struct vgpu_backend *b, void *dst, uint64_t src, size_t size_bytes)
 {
-    CUresult r = cuda_need_primary(b);
+    CUresult r = typed_begin(b);
     if (r != CUDA_SUCCESS || !size_bytes)
         return r;
     if (!cuda_ranges_hold(&b->ranges, src, size_bytes))
@@ -305,7 +386,7 @@ static CUresult typed_dtoh(struct vgpu_backend *b, void *dst, uint64_t src, size
 
 static CUresult typed_dtod(struct vgpu_backend *b, uint64_t dst, uint64_t src, uint64_t size_bytes)
 {
-    CUresult r = cuda_need_primary(b);
+    CUresult r = typed_begin(b);
     if (r != CUDA_SUCCESS || !size_bytes)
         return r;
     if (!cuda_ranges_hold(&b->ranges, dst, size_bytes) ||
@@ -316,7 +397,7 @@ static CUresult typed_dtod(struct vgpu_backend *b, uint64_t dst, uint64_t src, u
 
 static CUresult typed_set(struct vgpu_backend *b, uint64_t dst, uint8_t value, uint64_t size_bytes)
 {
-    CUresult r = cuda_need_primary(b);
+    CUresult r = typed_begin(b);
     if (r != CUDA_SUCCESS || !size_bytes)
         return r;
     if (!cuda_ranges_hold(&b->ranges, dst, size_bytes))
@@ -337,7 +418,7 @@ static CUresult typed_module_load(struct vgpu_backend *b, const void *image, siz
     *out = NULL;
     if (log_size)
         log[0] = 0;
-    CUresult r = cuda_need_primary(b);
+    CUresult r = typed_enter(b);
     if (r == CUDA_SUCCESS)
         r = cuda_module_load(b, b->primary, image, image_bytes, &m, log, log_size);
     *out = (struct vgpu_backend_module *)(void *)m;
@@ -346,7 +427,7 @@ static CUresult typed_module_load(struct vgpu_backend *b, const void *image, siz
 
 static CUresult typed_module_unload(struct vgpu_backend *b, struct vgpu_backend_module *m)
 {
-    CUresult r = cuda_need_primary(b);
+    CUresult r = typed_enter(b);
     return r == CUDA_SUCCESS ? cuda_module_unload(b, module_of(m)) : r;
 }
 
@@ -355,7 +436,7 @@ static CUresult typed_module_kernel(struct vgpu_backend *b, struct vgpu_backend_
                                     const struct vgpu_kernel_info **info)
 {
     *out = NULL;
-    CUresult r = cuda_need_primary(b);
+    CUresult r = typed_enter(b);
     if (r == CUDA_SUCCESS)
         r = cuda_kernel_find(b, module_of(module), name, out);
     if (r == CUDA_SUCCESS)
@@ -366,13 +447,13 @@ static CUresult typed_module_kernel(struct vgpu_backend *b, struct vgpu_backend_
 static CUresult typed_module_global(struct vgpu_backend *b, struct vgpu_backend_module *m,
                                     const char *name, uint64_t *address, uint64_t *size_bytes)
 {
-    CUresult r = cuda_need_primary(b);
+    CUresult r = typed_enter(b);
     return r == CUDA_SUCCESS ? cuda_module_variable(b, module_of(m), name, address, size_bytes) : r;
 }
 
 static CUresult typed_launch(struct vgpu_backend *b, const struct vgpu_launch *l)
 {
-    CUresult r = cuda_need_primary(b);
+    CUresult r = typed_begin(b);
     if (r != CUDA_SUCCESS)
         return r;
     if (l->params_bytes != l->kernel->info.param_bytes)
@@ -390,7 +471,11 @@ static CUresult typed_synchronize(struct vgpu_backend *b)
     if (!b->primary)
         return CUDA_SUCCESS;
     CUresult r = cuda_select(b, b->primary->cuda);
-    return r == CUDA_SUCCESS ? b->api.cuCtxSynchronize() : r;
+    if (r == CUDA_SUCCESS)
+        r = b->api.cuCtxSynchronize();
+    if (r == CUDA_SUCCESS)
+        cuda_streams_idle(b->primary);
+    return r;
 }
 
 static void typed_interrupt(struct vgpu_backend *b)
@@ -425,5 +510,7 @@ const struct vgpu_backend_ops vgpu_backend_cuda = {
     .launch = typed_launch,
     .synchronize = typed_synchronize,
     .interrupt = typed_interrupt,
+    .host_register = cuda_host_register,
+    .host_forget = cuda_host_forget,
     .driver = typed_driver,
 };

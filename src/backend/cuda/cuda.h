@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The backend on an NVIDIA GPU: what its files share. cuda.c opens the GPU and serves the typed
- * requests (struct vgpu_backend_ops), module.c loads images, driver*.c serve the CUDA calls
- * (struct vgpu_driver_ops). Both sides share the GPU, its primary context and the quota.
+ * requests (struct vgpu_backend_ops), module.c loads images, driver*.c and stream.c serve the CUDA
+ * calls (struct vgpu_driver_ops), fence.c tells when they are done. Both sides share the GPU, its
+ * primary context and the quota.
  */
 #ifndef VGPU_BACKEND_CUDA_H
 #define VGPU_BACKEND_CUDA_H
@@ -15,13 +16,6 @@
 #include "ranges.h"
 
 #define CUDA_CONTEXTS_MAX 4u /* besides the primary one */
-
-/* A context, as the calls name it. */
-struct vgpu_driver_context {
-    struct vgpu_driver_context *next;
-    CUcontext cuda;
-    bool primary;
-};
 
 /* A kernel of a module; both sides' handle of one. It ends with the module. */
 struct vgpu_backend_kernel {
@@ -60,10 +54,13 @@ struct vgpu_backend {
     struct vgpu_driver_context *primary;  /* of them; NULL until something needs it */
     struct vgpu_driver_context *current;  /* of the calls' side */
     CUcontext selected;                   /* current in the CUDA driver */
+    bool typed;                           /* typed requests hold the primary one */
     struct cuda_module *modules;
     struct vgpu_driver_array *arrays;
     uint64_t array_bytes; /* of all of them, under the quota */
     CUmemoryPool default_pool;
+    struct cuda_host_region *host_regions; /* host.c */
+    bool host_refused;                     /* said so */
     int output[2]; /* device printf: what the driver writes to standard output; -1: not taken */
 };
 
@@ -76,10 +73,14 @@ static inline struct vgpu_backend *cuda_of_driver(struct vgpu_driver *driver)
 CUresult cuda_select(struct vgpu_backend *b, CUcontext context);
 /* Makes the primary context if there is none, and selects it. */
 CUresult cuda_need_primary(struct vgpu_backend *b);
+/* A context that CUDA has just made and made current, as one of the session's; NULL: no memory. */
+struct vgpu_driver_context *cuda_context_add(struct vgpu_backend *b, CUcontext made, bool primary);
+/* Ends it and all that is in it. */
+CUresult cuda_context_end(struct vgpu_backend *b, struct vgpu_driver_context *c);
 
 /* Memory under the quota, cleared, in the ranges as `owner`'s. */
-CUresult cuda_memory_alloc(struct vgpu_backend *b, uint64_t bytes, const void *owner,
-                           uint64_t *address);
+CUresult cuda_memory_alloc(struct vgpu_backend *b, uint64_t bytes,
+                           struct vgpu_driver_context *owner, uint64_t *address);
 CUresult cuda_memory_free(struct vgpu_backend *b, uint64_t address);
 /* Under the quota: memory and arrays. */
 uint64_t cuda_used_bytes(const struct vgpu_backend *b);

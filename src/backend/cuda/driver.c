@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The CUDA calls on an NVIDIA GPU: contexts, modules, launches, memory, streams and events. What
+ * The CUDA calls on an NVIDIA GPU: their table, contexts, modules and launches. What
  * needs no check here is handed to the driver as it is; device addresses are looked up in the
- * session's ranges before a copy, see ranges.h. Arrays and textures are in driver_array.c.
+ * session's ranges before a copy, see ranges.h. Copies and memory are in driver_memory.c, arrays
+ * and textures in driver_array.c, streams and events in stream.c.
  */
 #include "driver_calls.h"
 
@@ -100,8 +101,11 @@ static CUresult primary_retain(struct vgpu_driver *driver, struct vgpu_driver_co
         return CUDA_ERROR_INVALID_VALUE;
     /* Flags are for the guest's waiting, which is the guest's own matter. */
     CUresult r = cuda_need_primary(b);
+    if (r != CUDA_SUCCESS)
+        return r;
+    b->primary->references++;
     *context = b->primary;
-    return r;
+    return CUDA_SUCCESS;
 }
 
 static CUresult context_create(struct vgpu_driver *driver, struct vgpu_driver_context **context,
@@ -115,69 +119,35 @@ static CUresult context_create(struct vgpu_driver *driver, struct vgpu_driver_co
         count += !c->primary;
     if (count >= CUDA_CONTEXTS_MAX)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    struct vgpu_driver_context *c = calloc(1, sizeof(*c));
-    if (!c)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    CUresult r = b->api.cuCtxCreate_v2(&c->cuda, 0, b->device);
-    if (r != CUDA_SUCCESS) {
-        free(c);
+    CUcontext made = NULL;
+    CUresult r = b->api.cuCtxCreate_v2(&made, 0, b->device);
+    if (r != CUDA_SUCCESS)
         return r;
+    b->selected = made; /* making it made it current */
+    struct vgpu_driver_context *c = cuda_context_add(b, made, false);
+    if (!c) {
+        (void)b->api.cuCtxDestroy_v2(made);
+        b->selected = NULL;
+        return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    b->selected = c->cuda; /* making it made it current */
-    c->next = b->contexts;
-    b->contexts = c;
+    c->references = 1;
     *context = c;
     return CUDA_SUCCESS;
 }
 
-/* Forgets what the CUDA driver has just ended with a context. */
-static void forget_context(struct vgpu_backend *b, struct vgpu_driver_context *c)
-{
-    for (struct cuda_module *m = b->modules, *next; m; m = next) {
-        next = m->next;
-        if (m->context == c)
-            cuda_module_forget(b, m);
-    }
-    for (struct vgpu_driver_array *a = b->arrays, *next; a; a = next) {
-        next = a->next;
-        if (a->context == c)
-            cuda_array_forget(b, a);
-    }
-    cuda_ranges_remove_owner(&b->ranges, c);
-    struct vgpu_driver_context **at = &b->contexts;
-    while (*at != c)
-        at = &(*at)->next;
-    *at = c->next;
-    if (b->current == c)
-        b->current = NULL;
-    if (b->primary == c)
-        b->primary = NULL;
-    free(c);
-}
-
+/* The primary one has a name for each time it was retained, and the typed requests may hold it. */
 static CUresult context_destroy(struct vgpu_driver *driver, struct vgpu_driver_context *context)
 {
-    struct vgpu_backend *b = cuda_of_driver(driver);
-    CUresult r;
-    if (context->primary) {
-        /* Allocations go by hand: this process may still hold the context elsewhere. */
-        r = cuda_select(b, context->cuda);
-        for (size_t i = 0; r == CUDA_SUCCESS && i < b->ranges.count; i++) {
-            if (b->ranges.at[i].owner == context)
-                (void)b->api.cuMemFree_v2(b->ranges.at[i].base);
-        }
-        r = b->api.cuDevicePrimaryCtxRelease_v2(b->device);
-    } else {
-        r = b->api.cuCtxDestroy_v2(context->cuda);
-    }
-    b->selected = NULL;
-    forget_context(b, context);
-    return r;
+    return --context->references ? CUDA_SUCCESS : cuda_context_end(cuda_of_driver(driver), context);
 }
 
 static CUresult context_synchronize(struct vgpu_driver *driver)
 {
-    return cuda_of_driver(driver)->api.cuCtxSynchronize();
+    struct vgpu_backend *b = cuda_of_driver(driver);
+    CUresult r = b->api.cuCtxSynchronize();
+    if (r == CUDA_SUCCESS)
+        cuda_streams_idle(b->current);
+    return r;
 }
 
 static CUresult context_get_limit(struct vgpu_driver *driver, size_t *pvalue, int limit)
@@ -207,9 +177,10 @@ static CUresult stream_priority_range(struct vgpu_driver *driver, int32_t *least
 static CUresult printf_read(struct vgpu_driver *driver, uint32_t size, uint64_t *lost, void *text,
                             uint32_t text_capacity, uint32_t *text_length)
 {
+    struct vgpu_backend *b = cuda_of_driver(driver);
     *lost = 0; /* CUDA does not tell */
-    *text_length =
-        cuda_output_read(cuda_of_driver(driver), text, size < text_capacity ? size : text_capacity);
+    cuda_side_flush(b, b->current);
+    *text_length = cuda_output_read(b, text, size < text_capacity ? size : text_capacity);
     return CUDA_SUCCESS;
 }
 
@@ -344,13 +315,15 @@ static CUresult launch(struct vgpu_driver *driver, struct vgpu_driver_function *
         for (uint32_t i = 0; i < k->info.param_count; i++)
             pointers[i] = (uint8_t *)(uintptr_t)arguments + k->info.params[i].offset;
         return b->api.cuLaunchCooperativeKernel(k->cuda, grid_x, grid_y, grid_z, block_x, block_y,
-                                                block_z, shared_bytes, stream_of(stream), pointers);
+                                                block_z, shared_bytes, cuda_stream_use(b, stream),
+                                                pointers);
     }
     size_t bytes = arguments_length;
     void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, (void *)(uintptr_t)arguments,
                      CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END};
     return b->api.cuLaunchKernel(k->cuda, grid_x, grid_y, grid_z, block_x, block_y, block_z,
-                                 shared_bytes, stream_of(stream), NULL, bytes ? extra : NULL);
+                                 shared_bytes, cuda_stream_use(b, stream), NULL,
+                                 bytes ? extra : NULL);
 }
 
 static CUresult occupancy_blocks(struct vgpu_driver *driver, int *numBlocks,
@@ -366,95 +339,6 @@ static CUresult occupancy_shared(struct vgpu_driver *driver, size_t *dynamicSmem
 {
     return cuda_of_driver(driver)->api.cuOccupancyAvailableDynamicSMemPerBlock(
         dynamicSmemSize, function_of(func), numBlocks, blockSize);
-}
-
-/* ---- Streams and events ---- */
-
-static CUevent event_of(struct vgpu_driver_event *e)
-{
-    return (CUevent)(void *)e;
-}
-
-static CUresult stream_create(struct vgpu_driver *driver, struct vgpu_driver_stream **stream,
-                              uint32_t flags, int32_t priority)
-{
-    CUstream s = NULL;
-    CUresult r = cuda_of_driver(driver)->api.cuStreamCreateWithPriority(&s, flags, priority);
-    *stream = (struct vgpu_driver_stream *)(void *)s;
-    return r;
-}
-
-static CUresult stream_destroy(struct vgpu_driver *driver, struct vgpu_driver_stream *stream)
-{
-    return cuda_of_driver(driver)->api.cuStreamDestroy_v2(stream_of(stream));
-}
-
-static CUresult stream_synchronize(struct vgpu_driver *driver, struct vgpu_driver_stream *stream)
-{
-    return cuda_of_driver(driver)->api.cuStreamSynchronize(stream_of(stream));
-}
-
-/* NOT_READY is an answer here, no failure: it travels in a slot. */
-static CUresult query_result(CUresult r, uint32_t *result)
-{
-    *result = (uint32_t)r;
-    return r == CUDA_ERROR_NOT_READY ? CUDA_SUCCESS : r;
-}
-
-static CUresult stream_query(struct vgpu_driver *driver, struct vgpu_driver_stream *stream,
-                             uint32_t *result)
-{
-    return query_result(cuda_of_driver(driver)->api.cuStreamQuery(stream_of(stream)), result);
-}
-
-static CUresult stream_wait_event(struct vgpu_driver *driver, struct vgpu_driver_stream *stream,
-                                  struct vgpu_driver_event *event, uint32_t flags)
-{
-    return cuda_of_driver(driver)->api.cuStreamWaitEvent(stream_of(stream), event_of(event), flags);
-}
-
-static CUresult event_create(struct vgpu_driver *driver, struct vgpu_driver_event **event,
-                             uint32_t flags)
-{
-    CUevent e = NULL;
-    if (flags & 4) /* CU_EVENT_INTERPROCESS: the processes are in a guest, the event is not */
-        return CUDA_ERROR_NOT_SUPPORTED;
-    CUresult r = cuda_of_driver(driver)->api.cuEventCreate(&e, flags);
-    *event = (struct vgpu_driver_event *)(void *)e;
-    return r;
-}
-
-static CUresult event_destroy(struct vgpu_driver *driver, struct vgpu_driver_event *event)
-{
-    return cuda_of_driver(driver)->api.cuEventDestroy_v2(event_of(event));
-}
-
-static CUresult event_record(struct vgpu_driver *driver, struct vgpu_driver_event *event,
-                             struct vgpu_driver_stream *stream, uint32_t flags)
-{
-    return cuda_of_driver(driver)->api.cuEventRecordWithFlags(event_of(event), stream_of(stream),
-                                                              flags);
-}
-
-static CUresult event_query(struct vgpu_driver *driver, struct vgpu_driver_event *event,
-                            uint32_t *result)
-{
-    return query_result(cuda_of_driver(driver)->api.cuEventQuery(event_of(event)), result);
-}
-
-static CUresult event_synchronize(struct vgpu_driver *driver, struct vgpu_driver_event *event)
-{
-    return cuda_of_driver(driver)->api.cuEventSynchronize(event_of(event));
-}
-
-/* NOT_READY is CUDA's own answer here, but 600 means "ask again" on the way to the guest: the guest
- * asks event_query of both events first. */
-static CUresult event_elapsed(struct vgpu_driver *driver, float *milliseconds,
-                              struct vgpu_driver_event *start, struct vgpu_driver_event *end)
-{
-    CUresult r = cuda_of_driver(driver)->api.cuEventElapsedTime(milliseconds, event_of(start),
-                                                                event_of(end));
-    return r == CUDA_ERROR_NOT_READY ? CUDA_ERROR_ILLEGAL_STATE : r;
 }
 
 const struct vgpu_driver_ops vgpu_cuda_driver_ops = {
@@ -488,28 +372,35 @@ const struct vgpu_driver_ops vgpu_cuda_driver_ops = {
     .copy_from_device = cuda_call_copy_from_device,
     .copy_on_device = cuda_call_copy_on_device,
     .copy_rect = cuda_call_copy_rect,
+    .copy_window_to_device = cuda_call_copy_window_to_device,
+    .copy_device_to_window = cuda_call_copy_device_to_window,
+    .copy_rect_window_to_device = cuda_call_copy_rect_window_to_device,
+    .copy_rect_device_to_window = cuda_call_copy_rect_device_to_window,
     .memory_set = cuda_call_memory_set,
     .pool_create = cuda_call_pool_create,
     .pool_destroy = cuda_call_pool_destroy,
     .pool_trim = cuda_call_pool_trim,
     .pool_get_attribute = cuda_call_pool_get_attribute,
     .pool_set_attribute = cuda_call_pool_set_attribute,
-    .stream_create = stream_create,
-    .stream_destroy = stream_destroy,
-    .stream_synchronize = stream_synchronize,
-    .stream_query = stream_query,
-    .stream_wait_event = stream_wait_event,
-    .event_create = event_create,
-    .event_destroy = event_destroy,
-    .event_record = event_record,
-    .event_query = event_query,
-    .event_synchronize = event_synchronize,
-    .event_elapsed = event_elapsed,
+    .stream_create = cuda_call_stream_create,
+    .stream_destroy = cuda_call_stream_destroy,
+    .stream_synchronize = cuda_call_stream_synchronize,
+    .stream_fence = cuda_call_stream_synchronize,
+    .stream_query = cuda_call_stream_query,
+    .stream_wait_event = cuda_call_stream_wait_event,
+    .event_create = cuda_call_event_create,
+    .event_destroy = cuda_call_event_destroy,
+    .event_record = cuda_call_event_record,
+    .event_query = cuda_call_event_query,
+    .event_synchronize = cuda_call_event_synchronize,
+    .event_elapsed = cuda_call_event_elapsed,
     .array_create = cuda_call_array_create,
     .array_destroy = cuda_call_array_destroy,
     .array_write = cuda_call_array_write,
     .array_read = cuda_call_array_read,
     .array_copy = cuda_call_array_copy,
+    .array_write_window = cuda_call_array_write_window,
+    .array_read_window = cuda_call_array_read_window,
     .texture_create = cuda_call_texture_create,
     .texture_destroy = cuda_call_texture_destroy,
     .surface_create = cuda_call_surface_create,

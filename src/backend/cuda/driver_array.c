@@ -111,9 +111,9 @@ CUresult cuda_call_array_write(struct vgpu_driver *driver, struct vgpu_driver_ar
     copy.dstXInBytes = x_bytes;
     copy.dstY = y;
     copy.dstZ = z;
-    CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, stream_of(stream));
+    CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, cuda_stream_use(b, stream));
     /* Unlike a plain copy, one to an array may read pageable memory later. */
-    return r == CUDA_SUCCESS ? b->api.cuStreamSynchronize(stream_of(stream)) : r;
+    return r == CUDA_SUCCESS ? cuda_stream_wait(b, cuda_stream_or_default(b, stream)) : r;
 }
 
 CUresult cuda_call_array_read(struct vgpu_driver *driver, struct vgpu_driver_array *array,
@@ -135,14 +135,67 @@ CUresult cuda_call_array_read(struct vgpu_driver *driver, struct vgpu_driver_arr
         copy.dstHost = data;
         copy.dstPitch = row_bytes;
         copy.dstHeight = rows;
-        CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, stream_of(stream));
+        CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, cuda_stream_use(b, stream));
         if (r == CUDA_SUCCESS)
-            r = b->api.cuStreamSynchronize(stream_of(stream));
+            r = cuda_stream_wait(b, cuda_stream_or_default(b, stream));
         if (r != CUDA_SUCCESS)
             return r;
     }
     *data_length = size;
     return CUDA_SUCCESS;
+}
+
+/* Rows of the window, `pitch` apart, hold the box. */
+static bool rows_hold(size_t row_bytes, size_t rows, size_t pitch, size_t size)
+{
+    uint64_t bytes;
+    return cuda_ranges_extent(row_bytes, pitch, rows, 0, 1, &bytes) && bytes <= size;
+}
+
+CUresult cuda_call_array_write_window(struct vgpu_driver *driver, struct vgpu_driver_array *array,
+                                      size_t x_bytes, size_t y, size_t z, size_t row_bytes,
+                                      size_t rows, const void *data, size_t size, size_t pitch,
+                                      struct vgpu_driver_stream *stream)
+{
+    struct vgpu_backend *b = cuda_of_driver(driver);
+    if (!row_bytes || !rows)
+        return CUDA_SUCCESS;
+    if (!rows_hold(row_bytes, rows, pitch, size))
+        return CUDA_ERROR_INVALID_VALUE;
+    CUDA_MEMCPY3D copy = row_copy(row_bytes, rows);
+    copy.srcMemoryType = CU_MEMORYTYPE_HOST;
+    copy.srcHost = data;
+    copy.srcPitch = rows > 1 ? pitch : row_bytes;
+    copy.srcHeight = rows;
+    copy.dstMemoryType = CU_MEMORYTYPE_ARRAY;
+    copy.dstArray = array->cuda;
+    copy.dstXInBytes = x_bytes;
+    copy.dstY = y;
+    copy.dstZ = z;
+    return b->api.cuMemcpy3DAsync_v2(&copy, cuda_stream_use(b, stream));
+}
+
+CUresult cuda_call_array_read_window(struct vgpu_driver *driver, struct vgpu_driver_array *array,
+                                     size_t x_bytes, size_t y, size_t z, size_t row_bytes,
+                                     size_t rows, void *data, size_t size, size_t pitch,
+                                     struct vgpu_driver_stream *stream)
+{
+    struct vgpu_backend *b = cuda_of_driver(driver);
+    if (!row_bytes || !rows)
+        return CUDA_SUCCESS;
+    if (!rows_hold(row_bytes, rows, pitch, size))
+        return CUDA_ERROR_INVALID_VALUE;
+    CUDA_MEMCPY3D copy = row_copy(row_bytes, rows);
+    copy.srcMemoryType = CU_MEMORYTYPE_ARRAY;
+    copy.srcArray = array->cuda;
+    copy.srcXInBytes = x_bytes;
+    copy.srcY = y;
+    copy.srcZ = z;
+    copy.dstMemoryType = CU_MEMORYTYPE_HOST;
+    copy.dstHost = data;
+    copy.dstPitch = rows > 1 ? pitch : row_bytes;
+    copy.dstHeight = rows;
+    return b->api.cuMemcpy3DAsync_v2(&copy, cuda_stream_use(b, stream));
 }
 
 /* One end of array_copy: an array, or device memory that must hold all of it. `z` steps in
@@ -205,7 +258,7 @@ CUresult cuda_call_array_copy(struct vgpu_driver *driver,
         copy.srcXInBytes = from.x_bytes;
         copy.srcY = from.y;
         copy.srcZ = from.array ? from.z + z : 0;
-        CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, stream_of(stream));
+        CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, cuda_stream_use(b, stream));
         if (r != CUDA_SUCCESS)
             return r;
     }

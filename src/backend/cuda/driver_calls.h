@@ -4,11 +4,7 @@
 #define VGPU_BACKEND_CUDA_DRIVER_CALLS_H
 
 #include "cuda.h"
-
-static inline CUstream stream_of(struct vgpu_driver_stream *s)
-{
-    return (CUstream)(void *)s; /* NULL: the default stream */
-}
+#include "stream.h"
 
 /* driver_memory.c */
 CUresult cuda_call_memory_alloc(struct vgpu_driver *driver, CUdeviceptr *address, size_t size);
@@ -32,6 +28,24 @@ CUresult cuda_call_copy_rect(struct vgpu_driver *driver, CUdeviceptr destination
                              size_t destination_pitch, size_t destination_slice, CUdeviceptr source,
                              size_t source_pitch, size_t source_slice, size_t width, size_t height,
                              size_t depth, struct vgpu_driver_stream *stream);
+CUresult cuda_call_copy_window_to_device(struct vgpu_driver *driver, CUdeviceptr destination,
+                                         size_t size, const void *source,
+                                         struct vgpu_driver_stream *stream);
+CUresult cuda_call_copy_device_to_window(struct vgpu_driver *driver, void *destination,
+                                         CUdeviceptr source, size_t size,
+                                         struct vgpu_driver_stream *stream);
+CUresult cuda_call_copy_rect_window_to_device(struct vgpu_driver *driver, CUdeviceptr destination,
+                                              size_t destination_pitch, size_t destination_slice,
+                                              const void *source, size_t source_bytes,
+                                              size_t source_pitch, size_t source_slice,
+                                              size_t width, size_t height, size_t depth,
+                                              struct vgpu_driver_stream *stream);
+CUresult cuda_call_copy_rect_device_to_window(struct vgpu_driver *driver, void *destination,
+                                              size_t destination_bytes, size_t destination_pitch,
+                                              size_t destination_slice, CUdeviceptr source,
+                                              size_t source_pitch, size_t source_slice,
+                                              size_t width, size_t height, size_t depth,
+                                              struct vgpu_driver_stream *stream);
 CUresult cuda_call_memory_set(struct vgpu_driver *driver, CUdeviceptr destination, size_t pitch,
                               uint32_t value, uint32_t element_bytes, size_t width, size_t height,
                               struct vgpu_driver_stream *stream);
@@ -58,6 +72,14 @@ CUresult cuda_call_array_read(struct vgpu_driver *driver, struct vgpu_driver_arr
                               size_t x_bytes, size_t y, size_t z, size_t row_bytes, size_t rows,
                               uint32_t size, struct vgpu_driver_stream *stream, void *data,
                               uint32_t data_capacity, uint32_t *data_length);
+CUresult cuda_call_array_write_window(struct vgpu_driver *driver, struct vgpu_driver_array *array,
+                                      size_t x_bytes, size_t y, size_t z, size_t row_bytes,
+                                      size_t rows, const void *data, size_t size, size_t pitch,
+                                      struct vgpu_driver_stream *stream);
+CUresult cuda_call_array_read_window(struct vgpu_driver *driver, struct vgpu_driver_array *array,
+                                     size_t x_bytes, size_t y, size_t z, size_t row_bytes,
+                                     size_t rows, void *data, size_t size, size_t pitch,
+                                     struct vgpu_driver_stream *stream);
 CUresult cuda_call_array_copy(struct vgpu_driver *driver,
                               struct vgpu_driver_array *destination_array, CUdeviceptr destination,
                               size_t destination_pitch, size_t destination_slice,

@@ -43,15 +43,15 @@ CUresult cuda_call_memory_alloc_async(struct vgpu_driver *driver, CUdeviceptr *a
         return CUDA_ERROR_OUT_OF_MEMORY;
     CUdeviceptr got = 0;
     CUresult r = pool ? b->api.cuMemAllocFromPoolAsync(&got, size, (CUmemoryPool)(void *)pool,
-                                                       stream_of(stream))
-                      : b->api.cuMemAllocAsync(&got, size, stream_of(stream));
+                                                       cuda_stream_use(b, stream))
+                      : b->api.cuMemAllocAsync(&got, size, cuda_stream_use(b, stream));
     if (r != CUDA_SUCCESS)
         return r;
-    r = b->api.cuMemsetD8Async(got, 0, size, stream_of(stream));
+    r = b->api.cuMemsetD8Async(got, 0, size, cuda_stream_use(b, stream));
     if (r == CUDA_SUCCESS && !cuda_ranges_add(&b->ranges, got, size, b->current, false))
         r = CUDA_ERROR_UNKNOWN;
     if (r != CUDA_SUCCESS) {
-        (void)b->api.cuMemFreeAsync(got, stream_of(stream));
+        (void)b->api.cuMemFreeAsync(got, cuda_stream_use(b, stream));
         return r;
     }
     *address = got;
@@ -64,7 +64,7 @@ CUresult cuda_call_memory_free_async(struct vgpu_driver *driver, CUdeviceptr add
     struct vgpu_backend *b = cuda_of_driver(driver);
     if (!cuda_ranges_allocation(&b->ranges, address))
         return CUDA_ERROR_INVALID_VALUE;
-    CUresult r = b->api.cuMemFreeAsync(address, stream_of(stream));
+    CUresult r = b->api.cuMemFreeAsync(address, cuda_stream_use(b, stream));
     if (r == CUDA_SUCCESS)
         cuda_ranges_remove(&b->ranges, address);
     return r;
@@ -80,7 +80,7 @@ CUresult cuda_call_copy_to_device(struct vgpu_driver *driver, CUdeviceptr destin
     if (!cuda_ranges_hold(&b->ranges, destination, data_length))
         return CUDA_ERROR_INVALID_VALUE;
     /* From pageable memory: the driver has staged the bytes when it returns. */
-    return b->api.cuMemcpyHtoDAsync_v2(destination, data, data_length, stream_of(stream));
+    return b->api.cuMemcpyHtoDAsync_v2(destination, data, data_length, cuda_stream_use(b, stream));
 }
 
 CUresult cuda_call_copy_from_device(struct vgpu_driver *driver, CUdeviceptr source, uint32_t size,
@@ -93,9 +93,9 @@ CUresult cuda_call_copy_from_device(struct vgpu_driver *driver, CUdeviceptr sour
     if (size) {
         if (!cuda_ranges_hold(&b->ranges, source, size))
             return CUDA_ERROR_INVALID_VALUE;
-        CUresult r = b->api.cuMemcpyDtoHAsync_v2(data, source, size, stream_of(stream));
+        CUresult r = b->api.cuMemcpyDtoHAsync_v2(data, source, size, cuda_stream_use(b, stream));
         if (r == CUDA_SUCCESS)
-            r = b->api.cuStreamSynchronize(stream_of(stream));
+            r = cuda_stream_wait(b, cuda_stream_or_default(b, stream));
         if (r != CUDA_SUCCESS)
             return r;
     }
@@ -113,7 +113,102 @@ CUresult cuda_call_copy_on_device(struct vgpu_driver *driver, CUdeviceptr destin
     if (!cuda_ranges_hold(&b->ranges, destination, size) ||
         !cuda_ranges_hold(&b->ranges, source, size))
         return CUDA_ERROR_INVALID_VALUE;
-    return b->api.cuMemcpyDtoDAsync_v2(destination, source, size, stream_of(stream));
+    return b->api.cuMemcpyDtoDAsync_v2(destination, source, size, cuda_stream_use(b, stream));
+}
+
+CUresult cuda_call_copy_window_to_device(struct vgpu_driver *driver, CUdeviceptr destination,
+                                         size_t size, const void *source,
+                                         struct vgpu_driver_stream *stream)
+{
+    return cuda_call_copy_to_device(driver, destination, stream, source, size);
+}
+
+CUresult cuda_call_copy_device_to_window(struct vgpu_driver *driver, void *destination,
+                                         CUdeviceptr source, size_t size,
+                                         struct vgpu_driver_stream *stream)
+{
+    struct vgpu_backend *b = cuda_of_driver(driver);
+    if (!size)
+        return CUDA_SUCCESS;
+    if (!cuda_ranges_hold(&b->ranges, source, size))
+        return CUDA_ERROR_INVALID_VALUE;
+    return b->api.cuMemcpyDtoHAsync_v2(destination, source, size, cuda_stream_use(b, stream));
+}
+
+/* One side of a copy of boxes: in device memory, or in `bytes` bytes of the window. */
+struct side {
+    CUdeviceptr address;
+    void *window; /* only read, when it is the source */
+    size_t bytes;
+    bool in_window;
+    size_t pitch, slice;
+};
+
+static bool side_holds(const struct vgpu_backend *b, const struct side *s, size_t width,
+                       size_t height, size_t depth)
+{
+    uint64_t bytes;
+    if (!cuda_ranges_extent(width, s->pitch, height, s->slice, depth, &bytes))
+        return false;
+    return s->in_window ? bytes <= s->bytes : cuda_ranges_hold(&b->ranges, s->address, bytes);
+}
+
+/* How many calls of the driver one copy may become. */
+#define SLICES_MAX 65536u
+/* CU_DEVICE_ATTRIBUTE_MAX_PITCH of every GPU. */
+#define PITCH_MAX  0x7fffffffu
+
+static CUresult copy_box(struct vgpu_backend *b, const struct side *to, const struct side *from,
+                         size_t width, size_t height, size_t depth,
+                         struct vgpu_driver_stream *stream)
+{
+    if (!width || !height || !depth)
+        return CUDA_SUCCESS;
+    if (!side_holds(b, to, width, height, depth) || !side_holds(b, from, width, height, depth))
+        return CUDA_ERROR_INVALID_VALUE;
+    CUDA_MEMCPY3D copy = {
+        .srcMemoryType = from->in_window ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE,
+        .srcHost = from->window,
+        .srcDevice = from->address,
+        .srcPitch = from->pitch,
+        .srcHeight = height,
+        .dstMemoryType = to->in_window ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE,
+        .dstHost = to->window,
+        .dstDevice = to->address,
+        .dstPitch = to->pitch,
+        .dstHeight = height,
+        .WidthInBytes = width,
+        .Height = height,
+        .Depth = 1,
+    };
+    if (height == 1 && from->slice <= PITCH_MAX && to->slice <= PITCH_MAX) {
+        /* Slices of one row are rows. */
+        copy.srcPitch = depth > 1 ? from->slice : width;
+        copy.dstPitch = depth > 1 ? to->slice : width;
+        copy.srcHeight = copy.dstHeight = copy.Height = depth;
+        depth = 1;
+    } else if (depth > 1 && from->slice % from->pitch == 0 && to->slice % to->pitch == 0) {
+        copy.srcHeight = from->slice / from->pitch;
+        copy.dstHeight = to->slice / to->pitch;
+        copy.Depth = depth;
+        depth = 1;
+    }
+    /* CUDA has slices as numbers of rows. Where they are none, slice by slice. */
+    if (depth > SLICES_MAX)
+        return CUDA_ERROR_INVALID_VALUE;
+    CUstream s = cuda_stream_use(b, stream);
+    for (size_t z = 0; z < depth; z++) {
+        CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, s);
+        if (r != CUDA_SUCCESS)
+            return r;
+        copy.srcDevice += from->in_window ? 0 : from->slice;
+        copy.dstDevice += to->in_window ? 0 : to->slice;
+        if (z + 1 < depth && from->in_window)
+            copy.srcHost = (const uint8_t *)copy.srcHost + from->slice;
+        if (z + 1 < depth && to->in_window)
+            copy.dstHost = (uint8_t *)copy.dstHost + to->slice;
+    }
+    return CUDA_SUCCESS;
 }
 
 CUresult cuda_call_copy_rect(struct vgpu_driver *driver, CUdeviceptr destination,
@@ -121,35 +216,43 @@ CUresult cuda_call_copy_rect(struct vgpu_driver *driver, CUdeviceptr destination
                              size_t source_pitch, size_t source_slice, size_t width, size_t height,
                              size_t depth, struct vgpu_driver_stream *stream)
 {
-    struct vgpu_backend *b = cuda_of_driver(driver);
-    uint64_t to, from;
-    if (!width || !height || !depth)
-        return CUDA_SUCCESS;
-    if (!cuda_ranges_extent(width, destination_pitch, height, destination_slice, depth, &to) ||
-        !cuda_ranges_extent(width, source_pitch, height, source_slice, depth, &from) ||
-        !cuda_ranges_hold(&b->ranges, destination, to) ||
-        !cuda_ranges_hold(&b->ranges, source, from))
-        return CUDA_ERROR_INVALID_VALUE;
-    /* CUDA has slices as numbers of rows. Where they are none, slice by slice. */
-    for (size_t z = 0; z < depth; z++) {
-        CUDA_MEMCPY3D copy = {
-            .srcMemoryType = CU_MEMORYTYPE_DEVICE,
-            .srcDevice = source + z * source_slice,
-            .srcPitch = source_pitch,
-            .srcHeight = height,
-            .dstMemoryType = CU_MEMORYTYPE_DEVICE,
-            .dstDevice = destination + z * destination_slice,
-            .dstPitch = destination_pitch,
-            .dstHeight = height,
-            .WidthInBytes = width,
-            .Height = height,
-            .Depth = 1,
-        };
-        CUresult r = b->api.cuMemcpy3DAsync_v2(&copy, stream_of(stream));
-        if (r != CUDA_SUCCESS)
-            return r;
-    }
-    return CUDA_SUCCESS;
+    struct side to = {
+        .address = destination, .pitch = destination_pitch, .slice = destination_slice};
+    struct side from = {.address = source, .pitch = source_pitch, .slice = source_slice};
+    return copy_box(cuda_of_driver(driver), &to, &from, width, height, depth, stream);
+}
+
+CUresult cuda_call_copy_rect_window_to_device(struct vgpu_driver *driver, CUdeviceptr destination,
+                                              size_t destination_pitch, size_t destination_slice,
+                                              const void *source, size_t source_bytes,
+                                              size_t source_pitch, size_t source_slice,
+                                              size_t width, size_t height, size_t depth,
+                                              struct vgpu_driver_stream *stream)
+{
+    struct side to = {
+        .address = destination, .pitch = destination_pitch, .slice = destination_slice};
+    struct side from = {.window = (void *)(uintptr_t)source,
+                        .bytes = source_bytes,
+                        .in_window = true,
+                        .pitch = source_pitch,
+                        .slice = source_slice};
+    return copy_box(cuda_of_driver(driver), &to, &from, width, height, depth, stream);
+}
+
+CUresult cuda_call_copy_rect_device_to_window(struct vgpu_driver *driver, void *destination,
+                                              size_t destination_bytes, size_t destination_pitch,
+                                              size_t destination_slice, CUdeviceptr source,
+                                              size_t source_pitch, size_t source_slice,
+                                              size_t width, size_t height, size_t depth,
+                                              struct vgpu_driver_stream *stream)
+{
+    struct side to = {.window = destination,
+                      .bytes = destination_bytes,
+                      .in_window = true,
+                      .pitch = destination_pitch,
+                      .slice = destination_slice};
+    struct side from = {.address = source, .pitch = source_pitch, .slice = source_slice};
+    return copy_box(cuda_of_driver(driver), &to, &from, width, height, depth, stream);
 }
 
 CUresult cuda_call_memory_set(struct vgpu_driver *driver, CUdeviceptr destination, size_t pitch,
@@ -157,7 +260,7 @@ CUresult cuda_call_memory_set(struct vgpu_driver *driver, CUdeviceptr destinatio
                               struct vgpu_driver_stream *stream)
 {
     struct vgpu_backend *b = cuda_of_driver(driver);
-    CUstream s = stream_of(stream);
+    CUstream s = cuda_stream_use(b, stream);
     uint64_t row, bytes;
     if (!width || !height)
         return CUDA_SUCCESS;

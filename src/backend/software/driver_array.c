@@ -130,6 +130,47 @@ CUresult sw_array_read(struct vgpu_driver *driver, struct vgpu_driver_array *arr
     return status;
 }
 
+/* Rows of the window, `pitch` apart. */
+static CUresult copy_rows(struct sw_driver *d, const struct vgpu_place *array, void *data,
+                          size_t size, size_t pitch, size_t row_bytes, size_t rows, bool write)
+{
+    CUresult status = sw_ready(d);
+    if (status != CUDA_SUCCESS || !row_bytes || !rows)
+        return status;
+    if (rows > 1 && pitch < row_bytes)
+        return sw_refuse(d, CUDA_ERROR_INVALID_VALUE, "rows of %zu bytes, %zu apart", row_bytes,
+                         pitch);
+    struct vgpu_place window = {.kind = VGPU_PLACE_HOST,
+                                .host = data,
+                                .host_bytes = size,
+                                .pitch_bytes = rows > 1 ? pitch : 0};
+    struct vgpu_copy c = {.src = write ? window : *array,
+                          .dst = write ? *array : window,
+                          .width_bytes = row_bytes,
+                          .height = rows,
+                          .depth = 1};
+    return copy(d, &c);
+}
+
+CUresult sw_array_write_window(struct vgpu_driver *driver, struct vgpu_driver_array *array,
+                               size_t x_bytes, size_t y, size_t z, size_t row_bytes, size_t rows,
+                               const void *data, size_t size, size_t pitch,
+                               struct vgpu_driver_stream *stream)
+{
+    struct vgpu_place to = array_place(array, x_bytes, y, z);
+    return copy_rows(sw_of(driver), &to, (void *)(uintptr_t)data, size, pitch, row_bytes, rows,
+                     true);
+}
+
+CUresult sw_array_read_window(struct vgpu_driver *driver, struct vgpu_driver_array *array,
+                              size_t x_bytes, size_t y, size_t z, size_t row_bytes, size_t rows,
+                              void *data, size_t size, size_t pitch,
+                              struct vgpu_driver_stream *stream)
+{
+    struct vgpu_place from = array_place(array, x_bytes, y, z);
+    return copy_rows(sw_of(driver), &from, data, size, pitch, row_bytes, rows, false);
+}
+
 /* One side of array_copy. Device memory begins at its address and is a whole number of rows to a
  * slice. */
 static bool place_of(struct vgpu_place *place, const struct vgpu_driver_array *array,

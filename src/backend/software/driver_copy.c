@@ -80,29 +80,118 @@ static bool box_bytes(const struct box *b, size_t width, size_t height, size_t d
     return !__builtin_add_overflow(slices, rows, bytes);
 }
 
+/* Where one side of a copy of boxes may be touched, for a message when it would not do. */
+struct side {
+    const char *what;
+    CUdeviceptr address; /* of the device; 0: in the window, */
+    void *window;        /* which is only read, when it is the source, */
+    size_t window_bytes;
+    struct box box;
+};
+
+static CUresult find_side(struct sw_driver *d, const struct side *s, size_t width, size_t height,
+                          size_t depth, uint8_t **at)
+{
+    size_t bytes;
+    if (!box_bytes(&s->box, width, height, depth, &bytes))
+        return sw_refuse(d, CUDA_ERROR_INVALID_VALUE, "%s: rows or slices that overlap", s->what);
+    if (s->window) {
+        if (bytes > s->window_bytes)
+            return sw_refuse(d, CUDA_ERROR_INVALID_VALUE, "%s: the box is %zu bytes, there are %zu",
+                             s->what, bytes, s->window_bytes);
+        *at = s->window;
+        return CUDA_SUCCESS;
+    }
+    *at = vgpu_ptx_memory_range(d->memory, s->address, bytes);
+    return *at ? CUDA_SUCCESS : outside(d, s->what, s->address);
+}
+
+static CUresult copy_box(struct sw_driver *d, const struct side *to, const struct side *from,
+                         size_t width, size_t height, size_t depth)
+{
+    CUresult status = sw_ready(d);
+    if (status != CUDA_SUCCESS || !width || !height || !depth)
+        return status;
+    uint8_t *t, *f;
+    status = find_side(d, to, width, height, depth, &t);
+    if (status == CUDA_SUCCESS)
+        status = find_side(d, from, width, height, depth, &f);
+    if (status != CUDA_SUCCESS)
+        return status;
+    for (size_t z = 0; z < depth; z++) {
+        for (size_t y = 0; y < height; y++)
+            memmove(t + z * to->box.slice + y * to->box.pitch,
+                    f + z * from->box.slice + y * from->box.pitch, width);
+    }
+    return CUDA_SUCCESS;
+}
+
 CUresult sw_copy_rect(struct vgpu_driver *driver, CUdeviceptr destination, size_t destination_pitch,
                       size_t destination_slice, CUdeviceptr source, size_t source_pitch,
                       size_t source_slice, size_t width, size_t height, size_t depth,
                       struct vgpu_driver_stream *stream)
 {
+    struct side to = {.what = "destination",
+                      .address = destination,
+                      .box = {destination_pitch, destination_slice}};
+    struct side from = {.what = "source", .address = source, .box = {source_pitch, source_slice}};
+    return copy_box(sw_of(driver), &to, &from, width, height, depth);
+}
+
+/* ---- By the window: done when the call returns, as everything here ---- */
+
+/* What the window may name was looked up. A box of no bytes there is too small for any copy. */
+static char nothing_there;
+
+CUresult sw_copy_window_to_device(struct vgpu_driver *driver, CUdeviceptr destination, size_t size,
+                                  const void *source, struct vgpu_driver_stream *stream)
+{
+    return sw_copy_to_device(driver, destination, stream, source, size);
+}
+
+CUresult sw_copy_device_to_window(struct vgpu_driver *driver, void *destination, CUdeviceptr source,
+                                  size_t size, struct vgpu_driver_stream *stream)
+{
     struct sw_driver *d = sw_of(driver);
     CUresult status = sw_ready(d);
-    if (status != CUDA_SUCCESS || !width || !height || !depth)
+    if (status != CUDA_SUCCESS || !size)
         return status;
-    struct box to = {destination_pitch, destination_slice}, from = {source_pitch, source_slice};
-    size_t to_bytes, from_bytes;
-    if (!box_bytes(&to, width, height, depth, &to_bytes) ||
-        !box_bytes(&from, width, height, depth, &from_bytes))
-        return sw_refuse(d, CUDA_ERROR_INVALID_VALUE, "rows or slices that overlap");
-    uint8_t *t = vgpu_ptx_memory_range(d->memory, destination, to_bytes);
-    const uint8_t *f = vgpu_ptx_memory_range(d->memory, source, from_bytes);
-    if (!t || !f)
-        return t ? outside(d, "source", source) : outside(d, "destination", destination);
-    for (size_t z = 0; z < depth; z++) {
-        for (size_t y = 0; y < height; y++)
-            memmove(t + z * to.slice + y * to.pitch, f + z * from.slice + y * from.pitch, width);
-    }
+    const uint8_t *from = vgpu_ptx_memory_range(d->memory, source, size);
+    if (!from)
+        return outside(d, "source", source);
+    memcpy(destination, from, size);
     return CUDA_SUCCESS;
+}
+
+CUresult sw_copy_rect_window_to_device(struct vgpu_driver *driver, CUdeviceptr destination,
+                                       size_t destination_pitch, size_t destination_slice,
+                                       const void *source, size_t source_bytes, size_t source_pitch,
+                                       size_t source_slice, size_t width, size_t height,
+                                       size_t depth, struct vgpu_driver_stream *stream)
+{
+    struct side to = {.what = "destination",
+                      .address = destination,
+                      .box = {destination_pitch, destination_slice}};
+    struct side from = {.what = "source",
+                        .window = source ? (void *)(uintptr_t)source : &nothing_there,
+                        .window_bytes = source_bytes,
+                        .box = {source_pitch, source_slice}};
+    return copy_box(sw_of(driver), &to, &from, width, height, depth);
+}
+
+CUresult sw_copy_rect_device_to_window(struct vgpu_driver *driver, void *destination,
+                                       size_t destination_bytes, size_t destination_pitch,
+                                       size_t destination_slice, CUdeviceptr source,
+                                       size_t source_pitch, size_t source_slice, size_t width,
+                                       size_t height, size_t depth,
+                                       struct vgpu_driver_stream *stream)
+{
+    struct side to = {.what = "destination",
+                      .window = destination ? destination : &nothing_there,
+                      .window_bytes = destination_bytes,
+                      .box = {destination_pitch, destination_slice}};
+    struct side from = {.what = "source", .address = source, .box = {source_pitch, source_slice}};
+    return copy_box(sw_of(driver), &to, &from, width, height, depth);
 }
 
 static void fill_row(uint8_t *row, uint32_t value, uint32_t element_bytes, size_t count)

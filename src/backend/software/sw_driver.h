@@ -183,6 +183,20 @@ CUresult sw_copy_rect(SW_ARGS, CUdeviceptr destination, size_t destination_pitch
                       size_t destination_slice, CUdeviceptr source, size_t source_pitch,
                       size_t source_slice, size_t width, size_t height, size_t depth,
                       struct vgpu_driver_stream *stream);
+CUresult sw_copy_window_to_device(SW_ARGS, CUdeviceptr destination, size_t size, const void *source,
+                                  struct vgpu_driver_stream *stream);
+CUresult sw_copy_device_to_window(SW_ARGS, void *destination, CUdeviceptr source, size_t size,
+                                  struct vgpu_driver_stream *stream);
+CUresult sw_copy_rect_window_to_device(SW_ARGS, CUdeviceptr destination, size_t destination_pitch,
+                                       size_t destination_slice, const void *source,
+                                       size_t source_bytes, size_t source_pitch,
+                                       size_t source_slice, size_t width, size_t height,
+                                       size_t depth, struct vgpu_driver_stream *stream);
+CUresult sw_copy_rect_device_to_window(SW_ARGS, void *destination, size_t destination_bytes,
+                                       size_t destination_pitch, size_t destination_slice,
+                                       CUdeviceptr source, size_t source_pitch, size_t source_slice,
+                                       size_t width, size_t height, size_t depth,
+                                       struct vgpu_driver_stream *stream);
 CUresult sw_memory_set(SW_ARGS, CUdeviceptr destination, size_t pitch, uint32_t value,
                        uint32_t element_bytes, size_t width, size_t height,
                        struct vgpu_driver_stream *stream);
@@ -213,6 +227,12 @@ CUresult sw_array_read(SW_ARGS, struct vgpu_driver_array *array, size_t x_bytes,
                        size_t row_bytes, size_t rows, uint32_t size,
                        struct vgpu_driver_stream *stream, void *data, uint32_t data_capacity,
                        uint32_t *data_length);
+CUresult sw_array_write_window(SW_ARGS, struct vgpu_driver_array *array, size_t x_bytes, size_t y,
+                               size_t z, size_t row_bytes, size_t rows, const void *data,
+                               size_t size, size_t pitch, struct vgpu_driver_stream *stream);
+CUresult sw_array_read_window(SW_ARGS, struct vgpu_driver_array *array, size_t x_bytes, size_t y,
+                              size_t z, size_t row_bytes, size_t rows, void *data, size_t size,
+                              size_t pitch, struct vgpu_driver_stream *stream);
 CUresult sw_array_copy(SW_ARGS, struct vgpu_driver_array *destination_array,
                        CUdeviceptr destination, size_t destination_pitch, size_t destination_slice,
                        size_t destination_x_bytes, size_t destination_y, size_t destination_z,

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Copies: every one is a box of bytes between two places, each in host memory, in device memory or
- * in an array. Boxes are cut into what one request holds. To the device the pieces are posted, so
- * the source has been read when the copy returns; from the device each piece is waited for.
+ * in an array. What is checked, how the bytes travel, and when: at once, in a stream's order behind
+ * what is held back, or waited for.
  */
 #include <stdlib.h>
 
-#include "guest/cuda/internal.h"
+#include "guest/cuda/copy.h"
+
+/* On a channel: what is no larger goes inside of a record, the copying there and back being cheaper
+ * than a fence. */
+#define INLINE_BYTES 8192u
 
 /* ---- Checks ---- */
 
-/* Bytes from a box's first to its last; false: more than there are addresses. */
-static bool extent(const struct vgpu_place *place, const struct vgpu_copy *copy, uint64_t *bytes)
+bool vgpu_copy_extent(const struct vgpu_place *place, const struct vgpu_copy *copy, uint64_t *bytes)
 {
     uint64_t rows = copy->height - 1, slices = copy->depth - 1;
     if (rows && place->pitch > UINT64_MAX / 2 / rows)
@@ -36,7 +39,7 @@ static CUresult check_place(struct vgpu_context *context, const struct vgpu_plac
                       copy->depth <= depth - place->z;
         return inside ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
     }
-    if ((copy->height > 1 && place->pitch < copy->width) || !extent(place, copy, &bytes))
+    if ((copy->height > 1 && place->pitch < copy->width) || !vgpu_copy_extent(place, copy, &bytes))
         return CUDA_ERROR_INVALID_VALUE;
     if (place->type == VGPU_PLACE_DEVICE)
         return vgpu_memory_check(context, place->device, bytes);
@@ -57,102 +60,11 @@ CUresult vgpu_copy_check(struct vgpu_context *context, const struct vgpu_copy *c
     return result == CUDA_SUCCESS ? check_place(context, &copy->to, copy) : result;
 }
 
-/* ---- Pieces ---- */
+/* ---- How bytes travel ---- */
 
-static uint8_t *host_row(const struct vgpu_place *place, size_t y, size_t z)
-{
-    return place->host + z * place->slice + y * place->pitch;
-}
-
-static uint64_t device_row(const struct vgpu_place *place, size_t y, size_t z)
-{
-    return place->device + z * place->slice + y * place->pitch;
-}
-
-static CUresult row_to_device(struct vgpu_stream *stream, uint64_t to, const uint8_t *from,
-                              size_t bytes)
-{
-    const uint32_t room = vgpu_cuda_room(VGPU_CALL_COPY_TO_DEVICE);
-    uint64_t context = stream->base.context->base.name;
-    for (size_t done = 0; done < bytes;) {
-        uint32_t piece = bytes - done < room ? (uint32_t)(bytes - done) : room;
-        CUresult result =
-            vgpu_call_copy_to_device(context, to + done, stream->base.name, 0, from + done, piece);
-        if (result != CUDA_SUCCESS)
-            return result;
-        done += piece;
-    }
-    return CUDA_SUCCESS;
-}
-
-static CUresult row_from_device(struct vgpu_stream *stream, uint8_t *to, uint64_t from,
-                                size_t bytes)
-{
-    uint64_t context = stream->base.context->base.name;
-    for (size_t done = 0; done < bytes;) {
-        uint32_t length = 0;
-        uint32_t piece =
-            bytes - done < VGPU_CALL_FILL_MAX ? (uint32_t)(bytes - done) : VGPU_CALL_FILL_MAX;
-        CUresult result = vgpu_call_copy_from_device(context, from + done, piece, stream->base.name,
-                                                     to + done, piece, &length);
-        if (result != CUDA_SUCCESS)
-            return result;
-        if (length != piece)
-            return CUDA_ERROR_UNKNOWN;
-        done += piece;
-    }
-    return CUDA_SUCCESS;
-}
-
-/*
- * Between an array and host memory. `room` is what one request holds; rows that are short travel
- * several at a time, long ones in parts of whole elements.
- */
-static CUresult array_and_host(struct vgpu_stream *stream, const struct vgpu_copy *copy,
-                               uint32_t room, bool write)
-{
-    const struct vgpu_place *array = write ? &copy->to : &copy->from;
-    const struct vgpu_place *host = write ? &copy->from : &copy->to;
-    uint64_t context = stream->base.context->base.name, name = array->array->base.name;
-    uint8_t buffer[VGPU_MAILBOX_BYTES];
-    size_t part = room - room % array->array->element_bytes;
-    if (copy->width < part)
-        part = copy->width;
-    size_t rows_most = room / part;
-    for (size_t z = 0; z < copy->depth; z++) {
-        for (size_t y = 0, rows; y < copy->height; y += rows) {
-            rows = copy->height - y < rows_most ? copy->height - y : rows_most;
-            for (size_t x = 0, bytes; x < copy->width; x += bytes) {
-                bytes = copy->width - x < part ? copy->width - x : part;
-                uint32_t size = (uint32_t)(bytes * rows), length = size;
-                for (size_t r = 0; write && r < rows; r++)
-                    memcpy(buffer + r * bytes, host_row(host, y + r, z) + x, bytes);
-                CUresult result =
-                    write ? vgpu_call_array_write(context, name, array->x + x, array->y + y,
-                                                  array->z + z, bytes, rows, stream->base.name,
-                                                  buffer, size)
-                          : vgpu_call_array_read(context, name, array->x + x, array->y + y,
-                                                 array->z + z, bytes, rows, size, stream->base.name,
-                                                 buffer, size, &length);
-                if (result != CUDA_SUCCESS)
-                    return result;
-                if (length != size)
-                    return CUDA_ERROR_UNKNOWN;
-                for (size_t r = 0; !write && r < rows; r++)
-                    memcpy(host_row(host, y + r, z) + x, buffer + r * bytes, bytes);
-            }
-        }
-    }
-    return CUDA_SUCCESS;
-}
-
-static CUresult with_array(struct vgpu_stream *stream, const struct vgpu_copy *copy)
+static CUresult array_on_device(struct vgpu_stream *stream, const struct vgpu_copy *copy)
 {
     const struct vgpu_place *to = &copy->to, *from = &copy->from;
-    if (from->type == VGPU_PLACE_HOST)
-        return array_and_host(stream, copy, vgpu_cuda_room(VGPU_CALL_ARRAY_WRITE), true);
-    if (to->type == VGPU_PLACE_HOST)
-        return array_and_host(stream, copy, VGPU_CALL_FILL_MAX, false);
     bool to_array = to->type == VGPU_PLACE_ARRAY, from_array = from->type == VGPU_PLACE_ARRAY;
     return vgpu_call_array_copy(
         stream->base.context->base.name, to_array ? to->array->base.name : 0,
@@ -162,6 +74,58 @@ static CUresult with_array(struct vgpu_stream *stream, const struct vgpu_copy *c
         from_array ? 0 : from->pitch, from_array ? 0 : from->slice, from_array ? from->x : 0,
         from_array ? from->y : 0, from_array ? from->z : 0, copy->width, copy->height, copy->depth,
         stream->base.name);
+}
+
+static CUresult on_device(struct vgpu_stream *stream, const struct vgpu_copy *copy)
+{
+    const struct vgpu_place *to = &copy->to, *from = &copy->from;
+    uint64_t context = stream->base.context->base.name;
+    if (to->type == VGPU_PLACE_ARRAY || from->type == VGPU_PLACE_ARRAY)
+        return array_on_device(stream, copy);
+    if (copy->height == 1 && copy->depth == 1)
+        return vgpu_call_copy_on_device(context, to->device, from->device, copy->width,
+                                        stream->base.name);
+    return vgpu_call_copy_rect(context, to->device, to->pitch, to->slice, from->device, from->pitch,
+                               from->slice, copy->width, copy->height, copy->depth,
+                               stream->base.name);
+}
+
+/* Between host memory and the GPU. */
+static CUresult with_host(struct vgpu_stream *stream, const struct vgpu_copy *copy, bool async)
+{
+    bool up = copy->from.type == VGPU_PLACE_HOST;
+    const struct vgpu_place *host = up ? &copy->from : &copy->to;
+    const struct vgpu_place *far = up ? &copy->to : &copy->from;
+    uint64_t extent, offset, total;
+    if (!vgpu_cuda.channel)
+        return vgpu_copy_by_request(stream, copy);
+    if (__builtin_mul_overflow(copy->width, copy->height, &total) ||
+        __builtin_mul_overflow(total, copy->depth, &total) ||
+        !vgpu_copy_extent(host, copy, &extent))
+        return CUDA_ERROR_INVALID_VALUE;
+    bool one = far->type == VGPU_PLACE_ARRAY || (copy->height == 1 && copy->depth == 1);
+    bool pinned = vgpu_host_in_window(host->host, extent, stream->base.context, &offset);
+    /* A call that answers with the bytes: with pinned memory only if they are waited for. */
+    if (!up && one && total <= VGPU_CALL_FILL_MAX && !(pinned && async))
+        return vgpu_copy_by_request(stream, copy);
+    if (!pinned)
+        return up && one && total <= INLINE_BYTES ? vgpu_copy_by_request(stream, copy)
+                                                  : vgpu_copy_staged(stream, copy);
+    CUresult result = vgpu_copy_pinned(stream, copy, offset);
+    if (result == CUDA_SUCCESS && !async)
+        result = vgpu_call_stream_synchronize(stream->base.context->base.name, stream->base.name);
+    return result;
+}
+
+static CUresult in_host(struct vgpu_stream *stream, const struct vgpu_copy *copy)
+{
+    /* In the stream's order all the same. */
+    CUresult result =
+        vgpu_call_stream_synchronize(stream->base.context->base.name, stream->base.name);
+    for (size_t z = 0; z < copy->depth && result == CUDA_SUCCESS; z++)
+        for (size_t y = 0; y < copy->height; y++)
+            memmove(vgpu_host_row(&copy->to, y, z), vgpu_host_row(&copy->from, y, z), copy->width);
+    return result;
 }
 
 /* Rows, or slices, without a gap on either side are one row. */
@@ -181,40 +145,16 @@ static void flatten(struct vgpu_copy *copy)
     }
 }
 
-CUresult vgpu_copy_send(struct vgpu_stream *stream, const struct vgpu_copy *given)
+CUresult vgpu_copy_send(struct vgpu_stream *stream, const struct vgpu_copy *given, bool async)
 {
     struct vgpu_copy copy = *given;
-    uint64_t context = stream->base.context->base.name;
-    CUresult result = CUDA_SUCCESS;
     if (is_empty(&copy))
-        return result;
+        return CUDA_SUCCESS;
     flatten(&copy);
     bool to_host = copy.to.type == VGPU_PLACE_HOST, from_host = copy.from.type == VGPU_PLACE_HOST;
-    if (copy.to.type == VGPU_PLACE_ARRAY || copy.from.type == VGPU_PLACE_ARRAY)
-        return with_array(stream, &copy);
-    if (!to_host && !from_host) {
-        if (copy.height == 1 && copy.depth == 1)
-            return vgpu_call_copy_on_device(context, copy.to.device, copy.from.device, copy.width,
-                                            stream->base.name);
-        return vgpu_call_copy_rect(context, copy.to.device, copy.to.pitch, copy.to.slice,
-                                   copy.from.device, copy.from.pitch, copy.from.slice, copy.width,
-                                   copy.height, copy.depth, stream->base.name);
-    }
-    if (to_host && from_host) /* in the stream's order all the same */
-        result = vgpu_call_stream_synchronize(context, stream->base.name);
-    for (size_t z = 0; z < copy.depth && result == CUDA_SUCCESS; z++) {
-        for (size_t y = 0; y < copy.height && result == CUDA_SUCCESS; y++) {
-            if (to_host && from_host)
-                memmove(host_row(&copy.to, y, z), host_row(&copy.from, y, z), copy.width);
-            else if (from_host)
-                result = row_to_device(stream, device_row(&copy.to, y, z),
-                                       host_row(&copy.from, y, z), copy.width);
-            else
-                result = row_from_device(stream, host_row(&copy.to, y, z),
-                                         device_row(&copy.from, y, z), copy.width);
-        }
-    }
-    return result;
+    if (to_host && from_host)
+        return in_host(stream, &copy);
+    return to_host || from_host ? with_host(stream, &copy, async) : on_device(stream, &copy);
 }
 
 /* ---- In a stream's order ---- */
@@ -227,7 +167,7 @@ struct later {
 static CUresult run_later(struct vgpu_stream *stream, void *data)
 {
     struct later *later = data;
-    return vgpu_copy_send(stream, &later->copy);
+    return vgpu_copy_send(stream, &later->copy, true);
 }
 
 /* A copy that host memory takes part in, when something before it is held back. */
@@ -249,7 +189,7 @@ static CUresult keep_copy(struct vgpu_stream *stream, const struct vgpu_copy *co
         uint8_t *at = later->bytes;
         for (size_t z = 0; z < copy->depth; z++)
             for (size_t y = 0; y < copy->height; y++, at += copy->width)
-                memcpy(at, host_row(&copy->from, y, z), copy->width);
+                memcpy(at, vgpu_host_row(&copy->from, y, z), copy->width);
         later->copy.from.host = later->bytes;
         later->copy.from.pitch = copy->width;
         later->copy.from.slice = copy->width * copy->height;
@@ -270,7 +210,7 @@ CUresult vgpu_copy_run(struct vgpu_stream *stream, const struct vgpu_copy *copy,
     if (!host) {
         result = vgpu_order_begin(stream);
         if (result == CUDA_SUCCESS)
-            result = vgpu_copy_send(stream, copy);
+            result = vgpu_copy_send(stream, copy, async);
         vgpu_order_end();
         return result;
     }
@@ -278,7 +218,7 @@ CUresult vgpu_copy_run(struct vgpu_stream *stream, const struct vgpu_copy *copy,
         return keep_copy(stream, copy);
     result = vgpu_order_wait(stream);
     if (result == CUDA_SUCCESS)
-        result = vgpu_copy_send(stream, copy);
+        result = vgpu_copy_send(stream, copy, async);
     if (result == CUDA_SUCCESS && copy->to.type == VGPU_PLACE_HOST)
         vgpu_print_read(stream->base.context);
     return result;

@@ -55,15 +55,10 @@ static const struct {
     {142, 0},  {143, 0}, {144, 0}, {145, 0}, {146, 0},
 };
 
-int vgpu_cuda_attribute(int attribute)
+void vgpu_cuda_settle_attributes(void)
 {
     for (size_t i = 0; i < sizeof(overridden) / sizeof(overridden[0]); i++)
-        if (overridden[i].attribute == attribute)
-            return overridden[i].value;
-    if (attribute <= 0 || attribute >= VGPU_CUDA_DEVICE_ATTRIBUTE_END ||
-        (unsigned)attribute >= vgpu_cuda.attribute_count)
-        return 0;
-    return vgpu_cuda.attributes[attribute];
+        vgpu_cuda.attributes[overridden[i].attribute] = overridden[i].value;
 }
 
 CUresult vgpu_cuda_check_device(CUdevice device)

@@ -23,13 +23,13 @@ static pthread_mutex_t init_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t thread_key;
 static bool have_key;
-static _Thread_local struct vgpu_thread *this_thread;
+_Thread_local struct vgpu_thread *vgpu_this_thread;
 
 static void free_thread(void *pointer)
 {
     struct vgpu_thread *thread = pointer;
     vgpu_thread_streams_free(thread);
-    this_thread = NULL; /* what another destructor may call makes a new one */
+    vgpu_this_thread = NULL; /* what another destructor may call makes a new one */
     free(thread->stack);
     free(thread);
 }
@@ -44,6 +44,7 @@ static void after_fork(void)
     vgpu_cleanup(vgpu_cuda.gpu);
     vgpu_cuda.gpu = NULL;
     vgpu_cuda.session = NULL;
+    vgpu_cuda.channel = NULL;
 }
 
 static void set_up(void)
@@ -53,10 +54,8 @@ static void set_up(void)
     vgpu_cuda.debug = secure_getenv("VGPU_CUDA_DEBUG") != NULL;
 }
 
-struct vgpu_thread *vgpu_cuda_thread(void)
+struct vgpu_thread *vgpu_cuda_new_thread(void)
 {
-    if (this_thread)
-        return this_thread;
     pthread_once(&once, set_up);
     struct vgpu_thread *thread = calloc(1, sizeof(*thread));
     if (!thread)
@@ -65,7 +64,7 @@ struct vgpu_thread *vgpu_cuda_thread(void)
         free(thread); /* it could never be freed later */
         return NULL;
     }
-    this_thread = thread;
+    vgpu_this_thread = thread;
     return thread;
 }
 
@@ -89,6 +88,7 @@ void vgpu_cuda_debug(const char *format, ...)
 static CUresult fetch_attributes(void)
 {
     uint32_t have = 0;
+    memset(vgpu_cuda.attributes, 0, sizeof(vgpu_cuda.attributes));
     while (have < VGPU_CUDA_DEVICE_ATTRIBUTE_END) {
         int32_t values[240];
         uint32_t length = 0;
@@ -103,7 +103,8 @@ static CUresult fetch_attributes(void)
         if (count < sizeof(values) / sizeof(values[0]))
             break;
     }
-    vgpu_cuda.attribute_count = have;
+    vgpu_cuda.attributes[0] = 0; /* of no attribute */
+    vgpu_cuda_settle_attributes();
     return have > CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
 }
 
@@ -134,6 +135,7 @@ static CUresult begin(void)
     if (err == 0) {
         vgpu_cuda.gpu = gpu;
         vgpu_cuda.session = session;
+        vgpu_cuda.channel = session->channel;
         result = ask_host();
     } else {
         vgpu_cuda_debug("%s", vgpu_last_error_text());
@@ -144,6 +146,7 @@ static CUresult begin(void)
     }
     if (result != CUDA_SUCCESS) {
         vgpu_cuda.session = NULL;
+        vgpu_cuda.channel = NULL;
         vgpu_cuda.gpu = NULL;
         vgpu_cleanup(gpu);
         atomic_store(&vgpu_cuda.sticky, CUDA_SUCCESS); /* the next attempt is another session */
@@ -263,10 +266,10 @@ CUresult vgpu_cuda_exchange(uint32_t opcode, uint64_t context, const uint64_t *i
         return CUDA_ERROR_OUT_OF_MEMORY;
     if (thread->defer && info->posted)
         return vgpu_order_keep(thread->defer, info, context, in, payload, length);
-    if (info->reports && atomic_load(&vgpu_cuda.late)) {
-        uint32_t late = atomic_exchange(&vgpu_cuda.late, CUDA_SUCCESS);
-        if (late)
-            return (CUresult)late;
+    if (info->reports) {
+        CUresult late = vgpu_cuda_take_late();
+        if (late != CUDA_SUCCESS)
+            return late;
     }
     return vgpu_cuda_send(info, context, in, payload, length, out, fill, capacity, fill_length);
 }

@@ -6,6 +6,8 @@
  */
 #include <errno.h>
 
+#include "guest/carry.h"
+#include "guest/channel.h"
 #include "guest/cuda/internal.h"
 #include "guest/guest.h"
 
@@ -13,6 +15,11 @@
 #define ROOM_FOR_SLOTS                                                                             \
     (VGPU_MAILBOX_BYTES - (uint32_t)sizeof(struct vgpu_request_header) -                           \
      (uint32_t)sizeof(struct vgpu_session_prefix))
+
+/* Of an answer: slots and bytes, or the text of a failure, as by the mailbox. */
+#define ANSWER_BYTES VGPU_MAILBOX_BYTES
+
+#define DRAIN_TRIES 64u /* each takes a failure that somebody else's posted call left */
 
 /*
  * What a failure below means. `ends` is for those after which nobody knows what the session still
@@ -49,20 +56,6 @@ static void remember_sticky(CUresult result)
     atomic_compare_exchange_strong(&vgpu_cuda.sticky, &none, (uint32_t)result);
 }
 
-CUresult vgpu_cuda_result_of(int err)
-{
-    if (err >= 0)
-        return (CUresult)err;
-    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
-        if (results[i].err != err)
-            continue;
-        if (results[i].ends)
-            remember_sticky(results[i].result);
-        return results[i].result;
-    }
-    return CUDA_ERROR_UNKNOWN;
-}
-
 /* What a session does not survive (P16). */
 static bool is_sticky(CUresult result)
 {
@@ -86,10 +79,47 @@ static bool is_sticky(CUresult result)
     }
 }
 
+CUresult vgpu_cuda_result_of(int err)
+{
+    if (err == -ESTALE && vgpu_cuda.channel) {
+        /* A channel that is over says that the session is, and not what it died of. */
+        err = vgpu_carry_lost(vgpu_cuda.session, "the session's channel");
+        if (err > 0)
+            remember_sticky((CUresult)err);
+    }
+    if (err >= 0) {
+        if (is_sticky((CUresult)err))
+            remember_sticky((CUresult)err);
+        return (CUresult)err;
+    }
+    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
+        if (results[i].err != err)
+            continue;
+        if (results[i].ends)
+            remember_sticky(results[i].result);
+        return results[i].result;
+    }
+    return CUDA_ERROR_UNKNOWN;
+}
+
+void vgpu_cuda_tell_late(CUresult result)
+{
+    uint32_t none = CUDA_SUCCESS;
+    if (result != CUDA_SUCCESS)
+        atomic_compare_exchange_strong(&vgpu_cuda.late, &none, (uint32_t)result);
+}
+
+CUresult vgpu_cuda_take_late(void)
+{
+    return atomic_load(&vgpu_cuda.late) ? (CUresult)atomic_exchange(&vgpu_cuda.late, CUDA_SUCCESS)
+                                        : CUDA_SUCCESS;
+}
+
 uint32_t vgpu_cuda_room(uint32_t opcode)
 {
     const struct vgpu_call_info *info = vgpu_call_info(opcode);
-    return info ? ROOM_FOR_SLOTS - 8u * (1u + info->in_count) : 0;
+    uint32_t room = vgpu_cuda.channel ? VGPU_RING_RECORD_BYTES_MAX : ROOM_FOR_SLOTS;
+    return info ? room - 8u * (1u + info->in_count) : 0;
 }
 
 /* Keeps what the host said about a failure, for logs. */
@@ -140,9 +170,121 @@ static int ask(struct vgpu_call *call, struct vgpu_response *response, struct vg
     }
 }
 
-CUresult vgpu_cuda_send(const struct vgpu_call_info *info, uint64_t context, const uint64_t *in,
-                        const void *payload, uint32_t length, uint64_t *out, void *fill,
-                        uint32_t capacity, uint32_t *fill_length)
+/* ---- By the channel ---- */
+
+/* A call's record is put together in the ring, from where the caller has its parts. */
+#define CALL_PARTS(context, in, info, payload, length)                                             \
+    {                                                                                              \
+        {&(context), 8u}, {(in), 8u * (info)->in_count},                                           \
+        {                                                                                          \
+            (payload), (length)                                                                    \
+        }                                                                                          \
+    }
+
+int vgpu_cuda_start(uint32_t opcode, uint64_t context, const uint64_t *in,
+                    struct vgpu_ticket *ticket)
+{
+    const struct vgpu_call_info *info = vgpu_call_info(opcode);
+    const struct vgpu_ring_part parts[] = CALL_PARTS(context, in, info, NULL, 0);
+    const struct vgpu_channel_record record = {.opcode = info->opcode, .parts = parts, .count = 2};
+    return vgpu_channel_start(vgpu_cuda.channel, &record, ticket);
+}
+
+static CUresult fail_answer(const struct vgpu_call_info *info, int err,
+                            const struct vgpu_answer *answer)
+{
+    struct vgpu_thread *thread = vgpu_cuda_thread();
+    if (err > 0 && thread) {
+        keep_text(thread, answer);
+        vgpu_cuda_debug("%s: %s (%d): %s", info->name, vgpu_result_name((uint32_t)err), err,
+                        thread->text_length ? thread->text : vgpu_result_text((uint32_t)err));
+    } else {
+        vgpu_cuda_debug("%s", vgpu_last_error_text());
+    }
+    return vgpu_cuda_result_of(err);
+}
+
+/* Makes the call and waits for its answer. */
+static CUresult ask_by_channel(const struct vgpu_call_info *info,
+                               const struct vgpu_channel_record *record, uint64_t *out, void *fill,
+                               uint32_t capacity, uint32_t *fill_length)
+{
+    uint8_t bytes[ANSWER_BYTES];
+    struct vgpu_ticket ticket = {.bytes = bytes, .capacity = sizeof(bytes)};
+    struct vgpu_thread *thread = vgpu_cuda_thread();
+    if (thread) {
+        thread->text_length = 0;
+        thread->text[0] = 0;
+    }
+    int err = vgpu_channel_call(vgpu_cuda.channel, record, &ticket);
+    if (err < 0)
+        return fail_answer(info, err, NULL);
+    const struct vgpu_answer answer = {.status = ticket.status,
+                                       .data_length = ticket.length,
+                                       .data = ticket.length ? bytes : NULL};
+    if (ticket.error_code)
+        return fail_answer(info, vgpu_fail_error_code(info->name, ticket.error_code, &answer),
+                           NULL);
+    if (ticket.status == CUDA_SUCCESS)
+        return take_answer(info, &answer, out, fill, capacity, fill_length);
+    return fail_answer(
+        info, ticket.status <= INT32_MAX ? (int)ticket.status : (int)CUDA_ERROR_UNKNOWN, &answer);
+}
+
+/* What goes with a record: nothing is copied but into the ring. */
+static CUresult send_record(const struct vgpu_call_info *info, const struct vgpu_ring_part *parts,
+                            unsigned count, uint64_t *out, void *fill, uint32_t capacity,
+                            uint32_t *fill_length)
+{
+    const struct vgpu_channel_record record = {
+        .opcode = info->opcode, .parts = parts, .count = count};
+    if (!info->posted)
+        return ask_by_channel(info, &record, out, fill, capacity, fill_length);
+    int err = vgpu_channel_post(vgpu_cuda.channel, &record);
+    return err == 0 ? CUDA_SUCCESS : fail_answer(info, err, NULL);
+}
+
+/* A call whose bytes are in a stage. */
+static CUresult send_staged(const struct vgpu_call_info *info, uint64_t context, const uint64_t *in,
+                            const void *payload, uint32_t length, uint64_t *out, void *fill,
+                            uint32_t capacity, uint32_t *fill_length)
+{
+    struct vgpu_session *session = vgpu_cuda.session;
+    const struct vgpu_answer nothing = {0};
+    uint64_t slots[VGPU_CALL_SLOTS_MAX];
+    uint32_t stage = 0;
+    CUresult result;
+    if (info->stage_slot < 0 || length > VGPU_STAGE_MAX_BYTES)
+        return CUDA_ERROR_INVALID_VALUE;
+    memcpy(slots, in, 8u * info->in_count);
+    pthread_mutex_lock(&session->stage_lock);
+    int err = vgpu_stage_fill(session, info->name, payload, length, &stage);
+    if (err == 0) {
+        slots[info->stage_slot] = stage;
+        const struct vgpu_ring_part parts[] = CALL_PARTS(context, slots, info, NULL, 0);
+        result = send_record(info, parts, 2, out, fill, capacity, fill_length);
+    } else {
+        result = fail_answer(info, err, &nothing);
+    }
+    pthread_mutex_unlock(&session->stage_lock);
+    return result;
+}
+
+static CUresult send_by_channel(const struct vgpu_call_info *info, uint64_t context,
+                                const uint64_t *in, const void *payload, uint32_t length,
+                                uint64_t *out, void *fill, uint32_t capacity, uint32_t *fill_length)
+{
+    if (length > VGPU_RING_RECORD_BYTES_MAX - 8u * (1u + info->in_count))
+        return send_staged(info, context, in, payload, length, out, fill, capacity, fill_length);
+    const struct vgpu_ring_part parts[] = CALL_PARTS(context, in, info, payload, length);
+    return send_record(info, parts, length ? 3 : 2, out, fill, capacity, fill_length);
+}
+
+/* ---- By the mailbox ---- */
+
+static CUresult send_by_mailbox(const struct vgpu_call_info *info, uint64_t context,
+                                const uint64_t *in, const void *payload, uint32_t length,
+                                uint64_t *out, void *fill, uint32_t capacity, uint32_t *fill_length)
 {
     struct vgpu_response response;
     struct vgpu_answer answer;
@@ -187,8 +329,37 @@ CUresult vgpu_cuda_send(const struct vgpu_call_info *info, uint64_t context, con
     if (err == 0)
         return take_answer(info, &answer, out, fill, capacity, fill_length);
     vgpu_cuda_debug("%s", vgpu_last_error_text());
-    CUresult result = vgpu_cuda_result_of(err);
-    if (is_sticky(result))
-        remember_sticky(result);
-    return result;
+    return vgpu_cuda_result_of(err);
+}
+
+/* ---- Either ---- */
+
+CUresult vgpu_cuda_send(const struct vgpu_call_info *info, uint64_t context, const uint64_t *in,
+                        const void *payload, uint32_t length, uint64_t *out, void *fill,
+                        uint32_t capacity, uint32_t *fill_length)
+{
+    return vgpu_cuda.channel ? send_by_channel(info, context, in, payload, length, out, fill,
+                                               capacity, fill_length)
+                             : send_by_mailbox(info, context, in, payload, length, out, fill,
+                                               capacity, fill_length);
+}
+
+CUresult vgpu_cuda_drain(uint64_t context)
+{
+    const struct vgpu_call_info *info = vgpu_call_info(VGPU_CALL_CONTEXT_SYNCHRONIZE);
+    CUresult first = CUDA_SUCCESS;
+    /* A failure that was waiting to be told is told instead of waiting (P30). */
+    for (unsigned i = 0; i < DRAIN_TRIES; i++) {
+        CUresult result = (CUresult)atomic_load(&vgpu_cuda.sticky);
+        if (result == CUDA_SUCCESS)
+            result = vgpu_cuda_send(info, context, NULL, NULL, 0, NULL, NULL, 0, NULL);
+        if (result == CUDA_SUCCESS)
+            break;
+        if (first == CUDA_SUCCESS)
+            first = result;
+        /* Nothing runs any more for a context or a session that is over. */
+        if (result == CUDA_ERROR_INVALID_CONTEXT || atomic_load(&vgpu_cuda.sticky))
+            break;
+    }
+    return first;
 }

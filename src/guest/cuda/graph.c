@@ -28,6 +28,7 @@ CUresult vgpu_work_of_launch(const struct vgpu_kernel_launch *launch, struct vgp
     const struct vgpu_function_object *function = launch->function;
     *work = (struct vgpu_work){.type = CU_GRAPH_NODE_TYPE_KERNEL, .launch = *launch};
     work->function_name = function->base.name;
+    work->launch.own = NULL;
     work->launch.arguments = malloc(launch->argument_bytes + 1u);
     work->params = calloc(function->param_count + 1u, sizeof(work->params[0]));
     if (!work->launch.arguments || !work->params) {
@@ -203,13 +204,14 @@ CUresult vgpu_work_of_params(const CUDA_KERNEL_NODE_PARAMS *p, struct vgpu_work 
     struct vgpu_kernel_launch launch = {.grid = {p->gridDimX, p->gridDimY, p->gridDimZ},
                                         .block = {p->blockDimX, p->blockDimY, p->blockDimZ},
                                         .shared_bytes = p->sharedMemBytes};
+    uint8_t scratch[VGPU_LAUNCH_SCRATCH_BYTES];
     void *handle = p->func ? (void *)p->func : (void *)p->kern;
     CUresult result = vgpu_function_find((CUfunction)handle, &launch.function);
     if (result == CUDA_SUCCESS)
-        result = vgpu_launch_prepare(&launch, p->kernelParams, p->extra);
+        result = vgpu_launch_prepare(&launch, p->kernelParams, p->extra, scratch);
     if (result == CUDA_SUCCESS)
         result = vgpu_work_of_launch(&launch, work);
-    free(launch.arguments);
+    free(launch.own);
     return result;
 }
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Host memory that CUDA knows: allocated by it or registered with it. Nothing is pinned, since
- * nothing of it is read by a GPU: copies go through the library. Knowing it still matters: an
- * asynchronous copy reads such memory when its turn comes, other memory before it returns. Kernels
- * cannot reach it, so mapping is refused. And what an address is (cuPointerGetAttribute).
+ * Host memory that CUDA knows: allocated by it or registered with it. What it allocates is memory
+ * of the window while there is a channel and room in the arena: the GPU's copies go straight there.
+ * Without, and what is registered, is ordinary memory, through which copies go by the library. To
+ * know that still matters: an asynchronous copy reads such memory when its turn comes, other memory
+ * before it returns. Kernels cannot reach any of it, so mapping is refused. And what an address is
+ * (cuPointerGetAttribute).
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -14,21 +16,22 @@
 struct vgpu_ranges vgpu_host_ranges;
 static uint64_t last_host_id = (uint64_t)1 << 62; /* apart from those of device memory */
 
-static CUresult enter(void *address, size_t size, int kind, unsigned flags,
-                      struct vgpu_context *context)
+/* Ranges of the window: without any, no copy has to look for one. */
+static _Atomic unsigned in_window_count;
+
+/* Takes over a copy of `wanted`. */
+static CUresult enter(const struct vgpu_range *wanted)
 {
-    struct vgpu_range *range = calloc(1, sizeof(*range));
+    struct vgpu_range *range = malloc(sizeof(*range));
     if (!range)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    range->start = (uintptr_t)address;
-    range->size = size;
-    range->kind = kind;
-    range->flags = flags;
-    range->context = context;
+    *range = *wanted;
     vgpu_cuda_lock();
     range->id = ++last_host_id;
     bool good = vgpu_ranges_insert(&vgpu_host_ranges, range);
     vgpu_cuda_unlock();
+    if (good && range->in_window)
+        atomic_fetch_add(&in_window_count, 1);
     if (good)
         return CUDA_SUCCESS;
     free(range);
@@ -56,6 +59,76 @@ bool vgpu_host_is_pinned(const void *address)
     return pinned;
 }
 
+/* Notes the use; a context that has to go from the list for it is answered, 0: none. The caller
+ * holds the driver's lock. */
+static uint64_t note_use(struct vgpu_range *range, uint64_t context)
+{
+    uint64_t *by = range->used_by;
+    if (by[0] == context || by[1] == context)
+        return 0;
+    for (int i = 0; i < 2; i++) {
+        if (by[i] == 0) {
+            by[i] = context;
+            return 0;
+        }
+    }
+    uint64_t old = by[0];
+    by[0] = by[1];
+    by[1] = context;
+    return old;
+}
+
+bool vgpu_host_in_window(const void *address, uint64_t bytes, const struct vgpu_context *context,
+                         uint64_t *offset)
+{
+    uint64_t start = (uintptr_t)address, old = 0;
+    if (atomic_load_explicit(&in_window_count, memory_order_relaxed) == 0)
+        return false;
+    vgpu_cuda_lock();
+    struct vgpu_range *range = vgpu_ranges_find(&vgpu_host_ranges, start);
+    bool inside = range && range->in_window && bytes <= range->size - (start - range->start);
+    if (inside) {
+        *offset = range->window_offset + (start - range->start);
+        old = note_use(range, context->base.name);
+    }
+    vgpu_cuda_unlock();
+    /* Rare enough, memory that three contexts copy from and to: the first has to be done. */
+    if (old)
+        vgpu_cuda_tell_late(vgpu_cuda_drain(old));
+    return inside;
+}
+
+/* Memory for a range that has its size: the window's, or ordinary. */
+static bool find_memory(struct vgpu_range *range)
+{
+    if (vgpu_arena_alloc(range->size, &range->window_offset)) {
+        range->in_window = true;
+        range->start = (uintptr_t)vgpu_arena_at(range->window_offset);
+        return true;
+    }
+    if (vgpu_cuda.channel)
+        vgpu_cuda_debug("%llu bytes of pinned memory: the window's arena has no room, so this is "
+                        "ordinary memory, which copies go through staging for",
+                        (unsigned long long)range->size);
+    void *address =
+        mmap(NULL, range->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    range->start = (uintptr_t)address;
+    return address != MAP_FAILED;
+}
+
+static void free_memory(const struct vgpu_range *range)
+{
+    if (!range->in_window) {
+        munmap((void *)(uintptr_t)range->start, (size_t)range->size);
+        return;
+    }
+    /* Failures that were to be told are not this call's. */
+    for (int i = 0; i < 2 && vgpu_arena_is_shared(range->size); i++)
+        if (range->used_by[i])
+            vgpu_cuda_tell_late(vgpu_cuda_drain(range->used_by[i]));
+    vgpu_arena_free(range->window_offset, range->size);
+}
+
 CUresult cuMemHostAlloc(void **pp, size_t bytesize, unsigned int Flags)
 {
     struct vgpu_context *context;
@@ -68,16 +141,16 @@ CUresult cuMemHostAlloc(void **pp, size_t bytesize, unsigned int Flags)
         return CUDA_ERROR_INVALID_VALUE;
     if (Flags & CU_MEMHOSTALLOC_DEVICEMAP)
         return vgpu_cuda_not_supported("host memory mapped into the device");
-    void *address =
-        mmap(NULL, bytesize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (address == MAP_FAILED)
+    struct vgpu_range range = {
+        .size = bytesize, .kind = VGPU_RANGE_HOST, .flags = Flags, .context = context};
+    if (!find_memory(&range))
         return CUDA_ERROR_OUT_OF_MEMORY;
-    result = enter(address, bytesize, VGPU_RANGE_HOST, Flags, context);
+    result = enter(&range);
     if (result != CUDA_SUCCESS) {
-        munmap(address, bytesize);
+        free_memory(&range);
         return result;
     }
-    *pp = address;
+    *pp = (void *)(uintptr_t)range.start;
     return CUDA_SUCCESS;
 }
 
@@ -99,7 +172,9 @@ CUresult cuMemFreeHost(void *p)
     struct vgpu_range *range = take(p, VGPU_RANGE_HOST);
     if (!range)
         return CUDA_ERROR_INVALID_VALUE;
-    munmap(p, (size_t)range->size);
+    if (range->in_window)
+        atomic_fetch_sub(&in_window_count, 1);
+    free_memory(range);
     free(range);
     return CUDA_SUCCESS;
 }
@@ -114,7 +189,12 @@ CUresult cuMemHostRegister_v2(void *p, size_t bytesize, unsigned int Flags)
         return CUDA_ERROR_INVALID_VALUE;
     if (Flags & ~CU_MEMHOSTREGISTER_PORTABLE)
         return vgpu_cuda_not_supported("host memory mapped into the device");
-    return enter(p, bytesize, VGPU_RANGE_REGISTERED, Flags, context);
+    const struct vgpu_range range = {.start = (uintptr_t)p,
+                                     .size = bytesize,
+                                     .kind = VGPU_RANGE_REGISTERED,
+                                     .flags = Flags,
+                                     .context = context};
+    return enter(&range);
 }
 
 CUresult cuMemHostUnregister(void *p)

@@ -149,10 +149,10 @@ struct vgpu_cuda {
     bool debug;              /* say on stderr what went wrong */
     struct vgpu *gpu;
     struct vgpu_session *session;
+    struct vgpu_channel *channel; /* the session's; NULL: there is none */
     int version;
     struct vgpu_device_info_wire info;
-    int32_t attributes[VGPU_CUDA_DEVICE_ATTRIBUTE_END];
-    unsigned attribute_count;
+    int32_t attributes[VGPU_CUDA_DEVICE_ATTRIBUTE_END]; /* as the guest shows them */
     struct vgpu_context *primary; /* stays the same object; alive says whether it is one now */
     unsigned primary_flags;
     struct vgpu_memory_pool *default_pool;
@@ -190,11 +190,25 @@ struct vgpu_thread {
     uint32_t text_length;
     char text[VGPU_MAILBOX_BYTES + 1]; /* what the host said about the last failure */
 };
+/* In the thread's own block from the start: to look it up costs one load, in each call several
+ * times. */
+extern _Thread_local struct vgpu_thread *vgpu_this_thread
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+struct vgpu_thread *vgpu_cuda_new_thread(void);
 /* NULL: out of memory. */
-struct vgpu_thread *vgpu_cuda_thread(void);
+static inline struct vgpu_thread *vgpu_cuda_thread(void)
+{
+    return vgpu_this_thread ? vgpu_this_thread : vgpu_cuda_new_thread();
+}
 
 /* Attribute as the guest shows it; 0 when there is none of that number. */
-int vgpu_cuda_attribute(int attribute);
+static inline int vgpu_cuda_attribute(int attribute)
+{
+    return (unsigned)attribute < VGPU_CUDA_DEVICE_ATTRIBUTE_END ? vgpu_cuda.attributes[attribute]
+                                                                : 0;
+}
+/* Replaces what the host said of the card where this library decides. */
+void vgpu_cuda_settle_attributes(void);
 /* CUDA_SUCCESS when cuInit was called and device is the one there is. */
 CUresult vgpu_cuda_check_device(CUdevice device);
 /* On stderr, when VGPU_CUDA_DEBUG is set. Keeps errno. */
@@ -246,8 +260,22 @@ CUresult vgpu_cuda_exchange(uint32_t opcode, uint64_t context, const uint64_t *i
 CUresult vgpu_cuda_send(const struct vgpu_call_info *info, uint64_t context, const uint64_t *in,
                         const void *payload, uint32_t length, uint64_t *out, void *fill,
                         uint32_t capacity, uint32_t *fill_length);
-/* A negative errno of the library below as a CUresult; remembers those that end the session. */
+/* A result of the library below, a negative errno or a CUresult, as CUDA has it; remembers those
+ * that end the session. */
 CUresult vgpu_cuda_result_of(int err);
+/* Begins a sync call on the channel, for one that has outputs only in the ticket. 0 or a negative
+ * errno. */
+struct vgpu_ticket;
+int vgpu_cuda_start(uint32_t opcode, uint64_t context, const uint64_t *in,
+                    struct vgpu_ticket *ticket);
+/* A failure of what nobody waits for: the next call that reports says it. */
+void vgpu_cuda_tell_late(CUresult result);
+/* What there is of that kind to be said now; once. */
+CUresult vgpu_cuda_take_late(void);
+/* Waits until everything that was ever sent for a context is done, whatever failed meanwhile:
+ * afterwards nothing reads or writes memory of the window for it. The first failure that was told
+ * instead of waiting. `context` is its name, and may be gone. */
+CUresult vgpu_cuda_drain(uint64_t context);
 /* Bytes of payload that one request of a call holds. */
 uint32_t vgpu_cuda_room(uint32_t opcode);
 
@@ -334,10 +362,14 @@ struct vgpu_kernel_launch {
     unsigned flags; /* bit 0: cooperative */
     uint32_t argument_bytes;
     uint8_t *arguments; /* argument_bytes of them */
+    uint8_t *own;       /* the same when they had to be allocated; NULL: nothing to free */
 };
-/* Lays the arguments out into new memory (launch->arguments, to be freed), after looking at the
- * dimensions. */
-CUresult vgpu_launch_prepare(struct vgpu_kernel_launch *launch, void **params, void **extra);
+/* Arguments of more bytes than this are laid out in memory that is allocated. */
+#define VGPU_LAUNCH_SCRATCH_BYTES 4096u
+/* Looks at the dimensions, then lays the arguments out: into `scratch`, of
+ * VGPU_LAUNCH_SCRATCH_BYTES, or into launch->own, which the caller frees also after a failure. */
+CUresult vgpu_launch_prepare(struct vgpu_kernel_launch *launch, void **params, void **extra,
+                             uint8_t *scratch);
 CUresult vgpu_launch_send(struct vgpu_stream *stream, const struct vgpu_kernel_launch *launch);
 /* Blocks of a function that run on a multiprocessor at a time. */
 CUresult vgpu_occupancy(struct vgpu_function_object *function, int block_size, size_t shared_bytes,
@@ -354,7 +386,10 @@ struct vgpu_range {
     unsigned flags;
     uint64_t id;
     struct vgpu_context *context;
-    const void *owner;                      /* module of a global, pool of an allocation */
+    const void *owner;      /* module of a global, pool of an allocation */
+    bool in_window;         /* host memory that is the arena's, */
+    uint64_t window_offset; /* from here on, */
+    uint64_t used_by[2];    /* which copies of these contexts may still use; 0: none */
     uint64_t reserved_start, reserved_size; /* of our own address space */
 };
 struct vgpu_ranges {
@@ -382,6 +417,23 @@ bool vgpu_memory_enter(struct vgpu_context *context, uint64_t address, uint64_t 
 /* Forgets the device memory of a context, or of a module or pool (owner). */
 void vgpu_memory_forget(const struct vgpu_context *context, const void *owner);
 bool vgpu_host_is_pinned(const void *address);
+/*
+ * Whether the bytes are one piece of the window that CUDA allocated, and where it begins there; it
+ * is remembered that copies of the context use it.
+ */
+bool vgpu_host_in_window(const void *address, uint64_t bytes, const struct vgpu_context *context,
+                         uint64_t *offset);
+
+/* ---- Pinned memory (arena.c) ---- */
+
+/* Window memory for the process, at least 4096-aligned. False: there is no room, or no window. */
+bool vgpu_arena_alloc(uint64_t bytes, uint64_t *offset);
+/* Gives it back: exactly what was allocated. Shared memory may be somebody else's at once, so
+ * nothing on the GPU may use it any more; the host waits for what uses an extent. */
+void vgpu_arena_free(uint64_t offset, uint64_t bytes);
+/* Whether memory of that size lies in an extent with other memory. */
+bool vgpu_arena_is_shared(uint64_t bytes);
+uint8_t *vgpu_arena_at(uint64_t offset);
 
 struct vgpu_place {
     enum { VGPU_PLACE_HOST, VGPU_PLACE_DEVICE, VGPU_PLACE_ARRAY } type;
@@ -400,7 +452,7 @@ CUresult vgpu_copy_check(struct vgpu_context *context, const struct vgpu_copy *c
 /* A copy on a stream; without `async` it is done with host memory when it returns. */
 CUresult vgpu_copy_run(struct vgpu_stream *stream, const struct vgpu_copy *copy, bool async);
 /* The same, without asking whether anything is held back or captured. */
-CUresult vgpu_copy_send(struct vgpu_stream *stream, const struct vgpu_copy *copy);
+CUresult vgpu_copy_send(struct vgpu_stream *stream, const struct vgpu_copy *copy, bool async);
 CUresult vgpu_copy_of_3d(const CUDA_MEMCPY3D *from, struct vgpu_copy *copy);
 
 struct vgpu_set {

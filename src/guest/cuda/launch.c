@@ -68,7 +68,8 @@ static CUresult read_extra(void **extra, const void **buffer, size_t *bytes)
     return CUDA_SUCCESS;
 }
 
-static CUresult lay_out(struct vgpu_kernel_launch *launch, void **params, void **extra)
+static CUresult lay_out(struct vgpu_kernel_launch *launch, void **params, void **extra,
+                        uint8_t *scratch)
 {
     const struct vgpu_function_object *function = launch->function;
     const void *buffer = NULL;
@@ -86,29 +87,46 @@ static CUresult lay_out(struct vgpu_kernel_launch *launch, void **params, void *
         return CUDA_ERROR_INVALID_VALUE;
     }
     launch->argument_bytes = function->param_bytes;
-    launch->arguments = calloc(1, function->param_bytes + 1u);
-    if (!launch->arguments)
-        return CUDA_ERROR_OUT_OF_MEMORY;
+    if (function->param_bytes > VGPU_LAUNCH_SCRATCH_BYTES) {
+        launch->own = malloc(function->param_bytes);
+        if (!launch->own)
+            return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    uint8_t *arguments = launch->own ? launch->own : scratch;
+    launch->arguments = arguments;
     if (buffer && function->param_bytes) {
-        memcpy(launch->arguments, buffer, function->param_bytes);
+        memcpy(arguments, buffer, function->param_bytes);
         return CUDA_SUCCESS;
     }
+    uint32_t end = 0;
     for (uint32_t i = 0; params && i < function->param_count; i++) {
-        if (!params[i]) {
-            free(launch->arguments);
-            launch->arguments = NULL;
+        const struct vgpu_param_layout *p = &function->layout[i];
+        if (!params[i])
             return CUDA_ERROR_INVALID_VALUE;
-        }
-        memcpy(launch->arguments + function->layout[i].offset, params[i], function->layout[i].size);
+        if (p->offset > end) /* what lies between two parameters is nobody's, least of all ours */
+            memset(arguments + end, 0, p->offset - end);
+        /* Most are of these two sizes, for which a copy is one instruction. */
+        if (p->size == 8)
+            memcpy(arguments + p->offset, params[i], 8);
+        else if (p->size == 4)
+            memcpy(arguments + p->offset, params[i], 4);
+        else
+            memcpy(arguments + p->offset, params[i], p->size);
+        if (p->offset + p->size > end)
+            end = p->offset + p->size;
     }
+    if (end < function->param_bytes)
+        memset(arguments + end, 0, function->param_bytes - end);
     return CUDA_SUCCESS;
 }
 
-CUresult vgpu_launch_prepare(struct vgpu_kernel_launch *launch, void **params, void **extra)
+CUresult vgpu_launch_prepare(struct vgpu_kernel_launch *launch, void **params, void **extra,
+                             uint8_t *scratch)
 {
     launch->arguments = NULL;
+    launch->own = NULL;
     CUresult result = check_dimensions(launch);
-    return result == CUDA_SUCCESS ? lay_out(launch, params, extra) : result;
+    return result == CUDA_SUCCESS ? lay_out(launch, params, extra, scratch) : result;
 }
 
 /* ---- Launching ---- */
@@ -131,6 +149,7 @@ static CUresult launch_kernel(struct vgpu_kernel_launch *launch, CUfunction hand
                               CUstream stream_handle, void **params, void **extra)
 {
     struct vgpu_stream *stream;
+    uint8_t scratch[VGPU_LAUNCH_SCRATCH_BYTES];
     CUresult result = vgpu_function_find(handle, &launch->function);
     if (result == CUDA_SUCCESS)
         result = vgpu_stream_find(stream_handle, &stream);
@@ -138,10 +157,11 @@ static CUresult launch_kernel(struct vgpu_kernel_launch *launch, CUfunction hand
         return result;
     if (stream->base.context != launch->function->base.context)
         return CUDA_ERROR_INVALID_HANDLE;
-    result = vgpu_launch_prepare(launch, params, extra);
+    result = vgpu_launch_prepare(launch, params, extra, scratch);
     if (result == CUDA_SUCCESS && !vgpu_capture_launch(stream, launch, &result))
         result = vgpu_launch_send(stream, launch);
-    free(launch->arguments);
+    if (launch->own)
+        free(launch->own);
     return result;
 }
 

@@ -394,14 +394,6 @@ static void remove_first(struct vgpu_stream *stream)
     free(kept);
 }
 
-/* A failure of what nobody waits for is told by the next call that reports. */
-static void tell_late(CUresult result)
-{
-    uint32_t none = CUDA_SUCCESS;
-    if (result != CUDA_SUCCESS)
-        atomic_compare_exchange_strong(&vgpu_cuda.late, &none, (uint32_t)result);
-}
-
 /* Has everything before a callback been done? It is made runnable then. Without order.lock. */
 static bool came_to_callback(struct vgpu_stream *stream, struct vgpu_deferred *kept)
 {
@@ -467,7 +459,7 @@ static bool send_round(void)
                                         NULL, 0, NULL);
             else if (result == CUDA_SUCCESS)
                 result = kept->run(stream, kept->data);
-            tell_late(result);
+            vgpu_cuda_tell_late(result);
             pthread_mutex_lock(&order.lock);
             remove_first(stream);
         }

@@ -8,11 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "guest/carry.h"
 #include "guest/guest.h"
 
 #define REQUESTS_MAX 200000u
 
 static struct {
+    struct vgpu gpu;
     pthread_mutex_t lock;
     struct fake_request *requests;
     unsigned count;
@@ -28,13 +30,14 @@ static struct {
         uint8_t bytes[1024];
     } answer;
     unsigned busy;
-    int init_error;
+    int init_error, lost;
     uint8_t *memory;
     uint64_t next;
     uint32_t last_stage, stage_bytes, dropped;
     uint32_t param_count, param_bytes, max_threads, max_dynamic;
     struct vgpu_param_layout layout[200];
     char printed[3000];
+    uint8_t *(*window)(uint64_t offset, uint64_t bytes, bool write);
 } fake = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* ---- What libvgpu would have ---- */
@@ -42,7 +45,7 @@ static struct {
 int vgpu_init(const struct vgpu_options *options, struct vgpu **handle)
 {
     (void)options;
-    *handle = (struct vgpu *)&fake;
+    *handle = &fake.gpu;
     return fake.init_error;
 }
 
@@ -62,6 +65,39 @@ void vgpu_session_farewell(struct vgpu_session *session, uint32_t timeout_ms)
 {
     (void)session;
     (void)timeout_ms;
+}
+
+int vgpu_generation(struct vgpu *gpu, uint32_t *generation)
+{
+    (void)gpu;
+    *generation = 1;
+    return 0;
+}
+
+int vgpu_mailbox_call(struct vgpu *gpu, uint64_t session, const struct vgpu_call *call,
+                      uint64_t deadline_ns, struct vgpu_response *response,
+                      struct vgpu_answer *answer)
+{
+    (void)gpu, (void)session, (void)call, (void)deadline_ns, (void)response, (void)answer;
+    return -ENOSYS;
+}
+
+int vgpu_fail_error_code(const char *what, uint32_t error_code, const struct vgpu_answer *answer)
+{
+    (void)answer;
+    return vgpu_fail(error_code == VGPU_ERR_UNSUPPORTED ? -EOPNOTSUPP : -EPROTO, "%s: error %u",
+                     what, error_code);
+}
+
+int vgpu_carry_lost(struct vgpu_session *session, const char *what)
+{
+    (void)session;
+    return fake.lost ? fake.lost : vgpu_fail(-ESTALE, "%s: lost", what);
+}
+
+int vgpu_fail_status(const char *what, const struct vgpu_answer *answer)
+{
+    return vgpu_fail((int)answer->status, "%s: status %u", what, answer->status);
 }
 
 int vgpu_device_info(struct vgpu_session *session, struct vgpu_device_info_wire *info)
@@ -102,6 +138,30 @@ static bool inside(uint64_t address, uint64_t size)
 uint8_t *fake_memory(uint64_t address)
 {
     return fake.memory + (address - FAKE_BASE);
+}
+
+uint64_t fake_array_at(uint64_t x, uint64_t y, uint64_t z)
+{
+    return FAKE_BASE + FAKE_BYTES / 2 + (z * FAKE_ARRAY_ROWS + y) * FAKE_ARRAY_PITCH + x;
+}
+
+/* A box between the device and the window. */
+static int box(uint64_t device, uint64_t device_pitch, uint64_t device_slice, uint64_t offset,
+               uint64_t window_bytes, uint64_t pitch, uint64_t slice, uint64_t width, uint64_t rows,
+               uint64_t slices, bool to_device)
+{
+    uint8_t *window = fake.window ? fake.window(offset, window_bytes, !to_device) : NULL;
+    if (!window || width + (rows - 1) * pitch + (slices - 1) * slice > window_bytes ||
+        !inside(device, width + (rows - 1) * device_pitch + (slices - 1) * device_slice))
+        return CUDA_ERROR_INVALID_VALUE;
+    for (uint64_t z = 0; z < slices; z++) {
+        for (uint64_t y = 0; y < rows; y++) {
+            uint8_t *there = fake_memory(device + z * device_slice + y * device_pitch);
+            uint8_t *here = window + z * slice + y * pitch;
+            memcpy(to_device ? there : here, to_device ? here : there, width);
+        }
+    }
+    return CUDA_SUCCESS;
 }
 
 /* Answers in out and fill; returns a CUresult. The caller holds the lock. */
@@ -149,6 +209,19 @@ static int execute(const struct fake_request *r, const uint8_t *data, uint64_t *
         memset(fill, 0x5a, in[6]);
         *fill_length = (uint32_t)in[6];
         break;
+    case VGPU_CALL_COPY_WINDOW_TO_DEVICE: /* destination, size, source */
+        return box(in[0], 0, 0, in[2], in[1], 0, 0, in[1], 1, 1, true);
+    case VGPU_CALL_COPY_DEVICE_TO_WINDOW: /* destination, source, size */
+        return box(in[1], 0, 0, in[0], in[2], 0, 0, in[2], 1, 1, false);
+    case VGPU_CALL_COPY_RECT_WINDOW_TO_DEVICE: /* device and its steps, window, bytes and steps */
+        return box(in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7], in[8], in[9], true);
+    case VGPU_CALL_COPY_RECT_DEVICE_TO_WINDOW:
+        return box(in[4], in[5], in[6], in[0], in[1], in[2], in[3], in[7], in[8], in[9], false);
+    case VGPU_CALL_ARRAY_WRITE_WINDOW: /* array, x, y, z, width, rows, window, bytes, pitch */
+    case VGPU_CALL_ARRAY_READ_WINDOW:
+        /* Its memory is the device's last megabytes. */
+        return box(fake_array_at(in[1], in[2], in[3]), FAKE_ARRAY_PITCH, 0, in[6], in[7], in[8], 0,
+                   in[4], in[5], 1, r->opcode == VGPU_CALL_ARRAY_WRITE_WINDOW);
     case VGPU_CALL_MEMORY_SET:
         for (uint64_t i = 0; i < in[4] && in[3] == 1 && in[5] == 1 && inside(in[0], in[4]); i++)
             *fake_memory(in[0] + i) = (uint8_t)in[2];
@@ -259,6 +332,58 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
     return err;
 }
 
+int fake_execute(uint32_t opcode, uint64_t context, const uint64_t *in, const uint8_t *data,
+                 uint32_t length, uint8_t *answer, uint32_t *answer_length)
+{
+    const struct vgpu_call_info *info = vgpu_call_info(opcode);
+    uint64_t out[VGPU_CALL_SLOTS_MAX] = {0};
+    uint8_t fill[1024];
+    uint32_t fill_length = 0;
+    pthread_mutex_lock(&fake.lock);
+    struct fake_request *r = &fake.requests[fake.count < REQUESTS_MAX - 1 ? fake.count++ : 0];
+    memset(r, 0, offsetof(struct fake_request, data));
+    r->opcode = opcode;
+    r->context = context;
+    memcpy(r->in, in, 8u * info->in_count);
+    r->length = length;
+    if (length)
+        memcpy(r->data, data, length < sizeof(r->data) ? length : sizeof(r->data));
+    int status;
+    if (fake.fail.times && fake.fail.opcode == opcode) {
+        fake.fail.times--;
+        status = fake.fail.err;
+        *answer_length = (uint32_t)strlen(fake.fail.text);
+        memcpy(answer, fake.fail.text, *answer_length);
+    } else {
+        status = execute(r, data, out, fill, &fill_length);
+        *answer_length = status == 0 ? 8u * info->out_count + fill_length : 0;
+        memcpy(answer, out, 8u * info->out_count);
+        memcpy(answer + 8u * info->out_count, fill, fill_length);
+    }
+    pthread_mutex_unlock(&fake.lock);
+    return status;
+}
+
+void fake_set_window(uint8_t *(*find)(uint64_t offset, uint64_t bytes, bool write))
+{
+    fake.window = find;
+}
+
+void fake_set_lost(int status)
+{
+    fake.lost = status;
+}
+
+void fake_set_channel(struct vgpu_channel *channel)
+{
+    fake.session.channel = channel;
+}
+
+struct vgpu *fake_gpu(void)
+{
+    return &fake.gpu;
+}
+
 /* ---- For the tests ---- */
 
 int fake_setup(void **state)
@@ -284,6 +409,7 @@ int fake_setup(void **state)
     fake.answer.opcode = 0;
     fake.busy = 0;
     fake.init_error = 0;
+    fake.lost = 0;
     fake.next = 512;
     fake.dropped = 0;
     fake.printed[0] = 0;

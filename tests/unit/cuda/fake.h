@@ -17,7 +17,7 @@
 #include "guest/cuda/internal.h"
 
 #define FAKE_BASE  0x700000000000u /* first device address */
-#define FAKE_BYTES (8u << 20)
+#define FAKE_BYTES (48u << 20)
 
 struct fake_request {
     uint32_t opcode;
@@ -57,6 +57,24 @@ void fake_set_init_error(int err);
 uint8_t *fake_memory(uint64_t address);
 /* STAGE_DROPs. */
 unsigned fake_dropped(void);
+
+/* ---- For fake_channel.c ---- */
+
+/* Records a call and executes it: its CUresult, and slots and bytes, or a text, for an answer. */
+int fake_execute(uint32_t opcode, uint64_t context, const uint64_t *in, const uint8_t *data,
+                 uint32_t length, uint8_t *answer, uint32_t *answer_length);
+/* How calls find bytes of the window; NULL: there is none. */
+void fake_set_window(uint8_t *(*find)(uint64_t offset, uint64_t bytes, bool write));
+/* What the session has from the next cuInit on. */
+struct vgpu_channel;
+void fake_set_channel(struct vgpu_channel *channel);
+struct vgpu *fake_gpu(void);
+/* What the host says a lost session died of. */
+void fake_set_lost(int status);
+/* Where arrays have this byte: all of them in the same memory. */
+#define FAKE_ARRAY_PITCH 8192u
+#define FAKE_ARRAY_ROWS  64u
+uint64_t fake_array_at(uint64_t x, uint64_t y, uint64_t z);
 
 #define assert_ok(call)             assert_int_equal(call, CUDA_SUCCESS)
 #define assert_result(call, result) assert_int_equal(call, result)

@@ -528,9 +528,9 @@ static void w7_parser_bounds_a_request(void **state)
     for (uint32_t n = 0; n <= 1030; n++) {
         header(&p, VGPU_WORKER_REQUEST, 8 + n);
         put32(p.body + 4, n);
-        assert_int_equal(vgpu_packet_parse((const uint8_t *)&p, 16 + 8 + n, &out, &why),
+        assert_int_equal(vgpu_packet_parse((const uint8_t *)&p, 16 + 8 + n, 0, &out, &why),
                          n <= 1024 ? 0 : -EPROTO);
-        assert_int_equal(vgpu_packet_parse((const uint8_t *)&p, 16 + 8 + n + 1, &out, &why),
+        assert_int_equal(vgpu_packet_parse((const uint8_t *)&p, 16 + 8 + n + 1, 0, &out, &why),
                          -EPROTO);
     }
 }

@@ -136,6 +136,8 @@ class EveryCall(unittest.TestCase):
                 slots.append(NAMES[p.kind])
             elif p.role == "drop":
                 slots.append(self.victim(p.kind))
+            elif p.role in ("reads", "writes"):
+                slots.append(0)
             elif p.name in ADDRESSES:
                 slots.append(self.memory if p.name != "source" else self.memory + 1024)
             else:
@@ -314,6 +316,22 @@ class EveryCall(unittest.TestCase):
             self.assertEqual(self.ask(call.name, slots)[0], 0, call.name)
             self.drop(call, slots)
             self.assertEqual(self.ask(call.name, slots)[0], INVALID_HANDLE, call.name)  # used up
+
+    def test_g13_the_window_of_a_session_without_a_channel(self):
+        """Whatever the offset: 0 bytes are none, any other number is refused before the driver hears of it."""
+        seen = set()
+        for call, i, p in self.each("reads", "writes"):
+            size = [q.name for q in call.inputs].index(p.size)
+            for offset in (0, 1, 0x20000, 1 << 63, MASK):
+                for length, want in ((0, 0), (1, INVALID_VALUE), (8, INVALID_VALUE), (1 << 63, INVALID_VALUE),
+                                     (MASK, INVALID_VALUE)):
+                    with self.subTest(call=call.name, offset=hex(offset), length=hex(length)):
+                        slots = self.good(call)
+                        slots[i], slots[size] = offset, length
+                        status, answer = self.ask(call.name, slots)
+                        self.assertEqual(status, want, answer)
+            seen.add(call.name)
+        self.assertLessEqual({"copy_window_to_device", "copy_device_to_window"}, seen)
 
     def test_p28_fill_as_the_request_says(self):
         for call in with_calls:

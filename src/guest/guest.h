@@ -137,6 +137,13 @@ uint32_t vgpu_session_timeout_ms(struct vgpu_session *session);
  * is closed. The last answer is waited for up to 250 ms past the deadline. */
 int vgpu_session_end(struct vgpu *gpu, uint64_t number, uint64_t deadline_ns);
 
+/*
+ * What every opener does for what dead programs of this VM left, and for their channels, too: for
+ * vgpu-guestd. Waits up to the handle's time-out. 0, or a negative errno with a text when something
+ * is left. *sessions and *channels are how many were ended and freed.
+ */
+int vgpu_sweep(struct vgpu *gpu, unsigned *sessions, unsigned *channels);
+
 /* Ends the session on the host when the process exits. Frees nothing here, since other threads may
  * still be inside; the session is not to be used afterwards. */
 void vgpu_session_farewell(struct vgpu_session *session, uint32_t timeout_ms);

@@ -92,13 +92,15 @@ static bool join(struct vgpu_mediator *m, struct vgpu_tenant *t, const struct vg
         vgpu_log(VGPU_LOG_ERROR, "no-account", "vm=%u reason=\"%s\"", t->vm_id, strerror(-rc));
         return false;
     }
-    if (vgpu_lease_tenant_add(m->leases, &t->lease, t->slot, gpu, a->priority)) {
+    struct vgpu_sched_tenant what = a->share;
+    what.gpu = gpu;
+    if (vgpu_lease_tenant_add(m->leases, &t->lease, t->slot, &what, vgpu_loop_now(m->loop))) {
         vgpu_quota_leave(t->quota);
         return false;
     }
     t->gpu = gpu;
     t->pool = (char)a->pool_id;
-    t->priority = a->priority;
+    t->priority = a->share.priority;
     m->gpus[gpu].tenants++;
     return true;
 }
@@ -142,9 +144,11 @@ static bool take_again(struct vgpu_mediator *m, struct vgpu_tenant *t, uint64_t 
      */
     if (t->pool != (char)a->pool_id || t->account != account)
         return false;
-    t->priority = a->priority;
+    t->priority = a->share.priority;
     t->quota->quota_bytes = a->memory;
-    vgpu_lease_tenant_priority(m->leases, &t->lease, a->priority, vgpu_loop_now(m->loop));
+    struct vgpu_sched_tenant what = a->share;
+    what.gpu = t->gpu;
+    (void)vgpu_lease_tenant_change(m->leases, &t->lease, &what, vgpu_loop_now(m->loop));
     vgpu_lease_tenant_restart(&t->lease, vgpu_loop_now(m->loop));
     t->requests = t->errors = t->bytes_in = t->bytes_out = t->opened = t->late_answers = 0;
     return true;
@@ -322,10 +326,17 @@ void vgpu_broker_apply_settings(struct vgpu_mediator *m)
         const struct vgpu_vm_setting *vm =
             t->link->endpoint ? vgpu_settings_vm(m->settings, t->vm_id)
                               : vgpu_settings_local(m->settings, t->link->local_uid);
-        if (!vm || vm->priority < 0 || (uint32_t)vm->priority == t->priority)
+        if (!vm)
             continue;
-        t->priority = (uint32_t)vm->priority;
-        vgpu_lease_tenant_priority(m->leases, &t->lease, t->priority, vgpu_loop_now(m->loop));
+        struct vgpu_sched_tenant what =
+            vgpu_admit_share(vm, vm->priority < 0 ? t->priority : (uint32_t)vm->priority, t->gpu);
+        if (!memcmp(&what, &t->lease.is, sizeof(what)) ||
+            vgpu_lease_tenant_change(m->leases, &t->lease, &what, vgpu_loop_now(m->loop)))
+            continue;
+        bool shown = t->priority != what.priority;
+        t->priority = what.priority;
+        if (!shown)
+            continue;
         vgpu_log(VGPU_LOG_INFO, "updated", "vm=%u priority=%s", t->vm_id,
                  vgpu_priority_name(t->priority));
         uint8_t message[VGPU_FRAME_MAX];

@@ -415,7 +415,8 @@ static bool attack(struct attacker *a, bool all, uint64_t end_ns)
         if (scribbles && pthread_create(&thread, NULL, scribble, &scribbler) != 0)
             return false;
         uint32_t state = VGPU_CHANNEL_ACTIVE, error = 0, generation;
-        for (unsigned i = 0; i < 50 && state == VGPU_CHANNEL_ACTIVE; i++) {
+        const unsigned most = a->manners == BAD_HEADS ? 200 : 50;
+        for (unsigned i = 0; i < most && state == VGPU_CHANNEL_ACTIVE; i++) {
             attack_once(a);
             if (channel_test_gpu->transport->ops->state(&a->port, &state, &error, &generation) != 0)
                 break;

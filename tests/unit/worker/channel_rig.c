@@ -188,9 +188,9 @@ void rig_grants(struct channel_rig *r, bool grants)
     pthread_mutex_unlock(&r->lock);
 }
 
-void rig_recall_only(struct channel_rig *r, uint32_t grace_us)
+void rig_recall_only(struct channel_rig *r, uint32_t grace_us, uint32_t linger_us)
 {
-    struct vgpu_worker_recall body = {.grace_us = grace_us};
+    struct vgpu_worker_recall body = {.grace_us = grace_us, .linger_us = linger_us};
     rig_send(r, VGPU_WORKER_RECALL, r->lease, &body, sizeof(body), NULL, 0);
 }
 
@@ -201,9 +201,14 @@ uint64_t rig_recall(struct channel_rig *r, uint32_t grace_us)
     assert_true(r->held);
     pthread_mutex_unlock(&r->lock);
     uint64_t begin = vgpu_clock_ns();
-    rig_recall_only(r, grace_us);
+    rig_recall_only(r, grace_us, 0);
     WAIT_UNTIL(r, r->returns > returns);
     return r->returned_ns - begin;
+}
+
+void rig_wait_lease_back(struct channel_rig *r, unsigned returns)
+{
+    WAIT_UNTIL(r, r->returns > returns);
 }
 
 void rig_wait_asked(struct channel_rig *r, unsigned count)

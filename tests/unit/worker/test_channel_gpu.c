@@ -252,7 +252,7 @@ static void a_lease_goes_back_when_what_was_begun_is_done(void **state)
     guest_expect_silence(r, 2);
     unsigned returns = r->returns;
     rig_grants(r, false);
-    rig_recall_only(r, 1000);
+    rig_recall_only(r, 1000, 0);
     usleep(20000);
     assert_int_equal(r->returns, returns); /* it runs on the GPU */
     fake_gpu_finish(1);
@@ -287,7 +287,7 @@ static void launches_in_flight_are_waited_for_before_it_goes_back(void **state)
     wait_launched(before + 256);
     unsigned returns = r->returns;
     rig_grants(r, false);
-    rig_recall_only(r, 1000);
+    rig_recall_only(r, 1000, 0);
     usleep(20000);
     assert_int_equal(r->returns, returns);
     assert_int_equal(fake_gpu_launched() - before, 256); /* the grace is over: none starts */
@@ -314,7 +314,7 @@ static void after_the_grace_no_record_is_run(void **state)
         launch(r);
     wait_launched(before + 1);
     rig_grants(r, false);
-    rig_recall_only(r, 0);
+    rig_recall_only(r, 0, 0);
     usleep(20000);
     fake_gpu_block(false);
     for (unsigned i = 0; r->returns == returns; i++) {

@@ -73,7 +73,9 @@ static void answer_request(struct vgpu_channel_server *c, const struct vgpu_ring
 
 static void on_answer(struct vgpu_sink *sink, void *tag, const struct vgpu_answer *a)
 {
-    struct vgpu_channel_server *c = (struct vgpu_channel_server *)sink;
+    struct vgpu_channel_server *c =
+        (struct vgpu_channel_server *)(void *)((uint8_t *)sink -
+                                               offsetof(struct vgpu_channel_server, sink));
     if (!c->told)
         answer_request(c, tag, a);
     c->told = false;
@@ -172,13 +174,10 @@ static enum vgpu_channel_hold refuse_call(struct vgpu_channel_server *c,
  * has to be waited for first. */
 static bool is_awaited(struct vgpu_channel_server *c, const struct vgpu_driver_context *object)
 {
-    const struct vgpu_pending *p;
-    TAILQ_FOREACH(p, &c->calls, link)
-    {
-        if (p->object == object)
-            return true;
-    }
-    return c->frees > 0;
+    const struct vgpu_pending *p = TAILQ_FIRST(&c->calls);
+    while (p && p->object != object)
+        p = TAILQ_NEXT(p, link);
+    return p || c->frees > 0;
 }
 
 /* What has to be so before a call may run. */
@@ -415,7 +414,9 @@ void vgpu_channel_init(struct vgpu_channel_server *c, struct vgpu_executor *exec
                        struct vgpu_lease *lease, struct vgpu_reports *reports,
                        const _Atomic uint32_t *jobs)
 {
-    memset(c, 0, offsetof(struct vgpu_channel_server, extents));
+    memset(&c->sink, 0,
+           offsetof(struct vgpu_channel_server, extents) -
+               offsetof(struct vgpu_channel_server, sink));
     c->sink.answer = on_answer;
     c->executor = executor;
     c->lease = lease;

@@ -40,8 +40,8 @@ struct order {
 };
 
 struct vgpu_engine {
+    struct vgpu_channel_server channel; /* the thread's; first: it is aligned */
     struct vgpu_executor executor;      /* the thread's, but for its atomics */
-    struct vgpu_channel_server channel; /* the thread's */
     struct vgpu_reports reports;
     struct vgpu_lease *lease;
     pthread_t thread;

@@ -58,12 +58,13 @@ struct vgpu_worker_response {
 static_assert(sizeof(struct vgpu_worker_response) == 8, "wire");
 
 /*
- * RECALL: somebody else waits. The worker returns the lease as soon as it has nothing to do, and
+ * RECALL: somebody else waits. The worker returns the lease when it has had nothing to do for
+ * linger_us, and
  * starts nothing new once grace_us have passed; what is in flight then is finished first.
  */
 struct vgpu_worker_recall {
     uint32_t grace_us;
-    uint32_t reserved; /* 0 */
+    uint32_t linger_us; /* the lease outlasts gaps in the work of up to this long */
 };
 static_assert(sizeof(struct vgpu_worker_recall) == 8, "wire");
 

@@ -171,3 +171,26 @@ int vgpu_parse_priority(const char *text, uint32_t *out)
     }
     return -EINVAL;
 }
+
+int vgpu_parse_percent(const char *text, uint32_t *out)
+{
+    uint32_t value = 0;
+    unsigned digits = 0;
+    for (; *text >= '0' && *text <= '9' && digits < 4; text++, digits++)
+        value = value * 10 + (uint32_t)(*text - '0');
+    if (!digits)
+        return -EINVAL;
+    value *= 10;
+    if (*text == '.') {
+        if (text[1] < '0' || text[1] > '9')
+            return -EINVAL;
+        value += (uint32_t)(text[1] - '0');
+        text += 2;
+    }
+    if (*text == '%')
+        text++;
+    if (*text || value > 1000)
+        return -EINVAL;
+    *out = value;
+    return 0;
+}

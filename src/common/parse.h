@@ -29,6 +29,10 @@ int vgpu_parse_uuid(const char *text, uint8_t out[16]);
 /* The same the other way round, into VGPU_UUID_TEXT bytes. */
 void vgpu_uuid_write(char *text, const uint8_t uuid[16]);
 
+/* A share, "30%" or "12.5%" (at most one digit behind the point, the sign may be missing), 0 to
+ * 100, in thousandths. Returns 0 or -EINVAL. */
+int vgpu_parse_percent(const char *text, uint32_t *out);
+
 /* low, medium, high, 0, 1, 2: enum vgpu_priority. Returns 0 or -EINVAL. */
 int vgpu_parse_priority(const char *text, uint32_t *out);
 

@@ -22,6 +22,7 @@ enum vgpu_gate { VGPU_GATE_FREE, VGPU_GATE_SENDING, VGPU_GATE_SENT };
 
 struct vgpu_channel;
 struct vgpu_kept;
+struct vgpu_ticket;
 
 struct vgpu {
     struct vgpu_transport *transport;
@@ -104,6 +105,17 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
                       uint32_t timeout_ms, struct vgpu_response *response,
                       struct vgpu_answer *answer, uint32_t *asked_id);
 
+/*
+ * The same in two halves, for who has several in flight; only with a session that has a channel.
+ * They run in order. `response` must stay where it is from start to finish. finish gives the result
+ * of vgpu_session_call, and both back to the caller whatever it is.
+ */
+int vgpu_session_start(struct vgpu_session *session, const struct vgpu_call *call,
+                       struct vgpu_response *response, struct vgpu_ticket *ticket);
+int vgpu_session_finish(struct vgpu_session *session, const char *what, uint32_t timeout_ms,
+                        struct vgpu_response *response, struct vgpu_ticket *ticket,
+                        struct vgpu_answer *answer);
+
 /* ERROR_CODE as a negative errno, with a text. */
 int vgpu_fail_error_code(const char *what, uint32_t error_code, const struct vgpu_answer *answer);
 
@@ -136,6 +148,13 @@ uint32_t vgpu_session_timeout_ms(struct vgpu_session *session);
 /* SESSION_CLOSE of any number, for the clean-up of dead programs' sessions and for our own. 0: it
  * is closed. The last answer is waited for up to 250 ms past the deadline. */
 int vgpu_session_end(struct vgpu *gpu, uint64_t number, uint64_t deadline_ns);
+
+/*
+ * What every opener does for what dead programs of this VM left, and for their channels, too: for
+ * vgpu-guestd. Waits up to the handle's time-out. 0, or a negative errno with a text when something
+ * is left. *sessions and *channels are how many were ended and freed.
+ */
+int vgpu_sweep(struct vgpu *gpu, unsigned *sessions, unsigned *channels);
 
 /* Ends the session on the host when the process exits. Frees nothing here, since other threads may
  * still be inside; the session is not to be used afterwards. */

@@ -118,12 +118,14 @@ void vgpu_pci_unmap(struct vgpu_pci_window *window, bool forked)
 
 /* ---- Owning a channel ---- */
 
-/* The lock of channel n. -EBUSY: its owner lives. */
-static int take_lock(int dir, uint32_t n)
+/* The lock of channel n. -EBUSY: its owner lives. Only who is going to keep it opens the file for
+ * writing, so that its end is seen by who watches the directory. */
+static int take_lock(int dir, uint32_t n, bool keep)
 {
     char name[24];
     snprintf(name, sizeof(name), "channel-%02" PRIu32, n);
-    int fd = openat(dir, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0660);
+    int flags = keep ? O_RDWR | O_CREAT : O_RDONLY;
+    int fd = openat(dir, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0660);
     struct stat info;
     if (fd < 0)
         return -errno;
@@ -132,7 +134,7 @@ static int take_lock(int dir, uint32_t n)
         close(fd);
         return err;
     }
-    if ((info.st_mode & 0777) != 0660)
+    if (keep && (info.st_mode & 0777) != 0660)
         (void)fchmod(fd, 0660); /* whatever the umask; fails when it is another's, who did it */
     return fd;
 }
@@ -202,7 +204,7 @@ int vgpu_pci_claim(struct vgpu_pci_window *window, struct vgpu_transport *transp
                         "property 'channels' gives more)",
                         window->channel_count);
     for (uint32_t n = 0; n < window->channel_count; n++) {
-        int fd = take_lock(dir, n);
+        int fd = take_lock(dir, n, true);
         if (fd == -EBUSY)
             continue;
         if (fd < 0) {
@@ -310,9 +312,9 @@ int vgpu_pci_sweep(struct vgpu_pci_window *window)
         uint32_t owner = vgpu_mmio_read32(window->bar, VGPU_REG_CHANNEL_OWNER(n));
         if (owner == 0)
             continue;
-        int fd = take_lock(dir, n);
+        int fd = take_lock(dir, n, false);
         if (fd < 0)
-            continue;
+            continue; /* its owner lives, or takes no locks */
         /* It may have changed hands before we had the lock. */
         if (vgpu_mmio_read32(window->bar, VGPU_REG_CHANNEL_OWNER(n)) != 0) {
             err = reset_channel(window, n, vgpu_deadline_ns(RESET_TIMEOUT_MS));

@@ -160,8 +160,9 @@ void vgpu_record_release(struct vgpu_record *record)
 static int sweep_file(int dir, const char *name, uint64_t number, const char *current,
                       vgpu_record_end end, void *context)
 {
-    /* Never follows a link, never waits on a pipe that somebody put there. */
-    int fd = openat(dir, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    /* Never follows a link, never waits on a pipe that somebody put there. Not for writing: who
+     * watches the directory for programs that die sees only files that are written to closed. */
+    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return 0;
     int removed = 0;
@@ -189,20 +190,50 @@ out:
     return removed;
 }
 
+/* A list of our own: a directory's position belongs to the open file. NULL with errno. */
+static DIR *list_dir(int dir)
+{
+    int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (copy < 0)
+        return NULL;
+    DIR *list = fdopendir(copy);
+    if (!list) {
+        int err = errno;
+        close(copy);
+        errno = err;
+    }
+    return list;
+}
+
+bool vgpu_record_any_dead(int dir)
+{
+    DIR *list = list_dir(dir);
+    bool dead = false;
+    struct dirent *entry;
+    if (!list)
+        return false;
+    for (int seen = 0; !dead && seen < SWEEP_FILES && (entry = readdir(list)); seen++) {
+        uint64_t number;
+        struct stat info;
+        if (!parse_name(entry->d_name, &number))
+            continue;
+        int fd = openat(dir, entry->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        if (fd < 0)
+            continue;
+        dead = fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && flock(fd, LOCK_SH | LOCK_NB) == 0;
+        close(fd);
+    }
+    closedir(list);
+    return dead;
+}
+
 int vgpu_record_sweep(int dir, uint32_t generation, vgpu_record_end end, void *context)
 {
     char current[CONTENT_SIZE];
     format_content(current, generation);
-    /* A descriptor of our own: a directory's position belongs to the open file. */
-    int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (copy < 0)
+    DIR *list = list_dir(dir);
+    if (!list)
         return -errno;
-    DIR *list = fdopendir(copy);
-    if (!list) {
-        int err = -errno;
-        close(copy);
-        return err;
-    }
     int removed = 0;
     for (int seen = 0; seen < SWEEP_FILES; seen++) {
         struct dirent *entry = readdir(list);

@@ -49,4 +49,7 @@ typedef int (*vgpu_record_end)(void *context, uint64_t number);
  */
 int vgpu_record_sweep(int dir, uint32_t generation, vgpu_record_end end, void *context);
 
+/* Whether there is a record whose program died, as far as a look at the locks says. */
+bool vgpu_record_any_dead(int dir);
+
 #endif

@@ -27,21 +27,24 @@
 struct sweep {
     struct vgpu *gpu;
     uint64_t deadline_ns;
+    unsigned ended;
 };
 
 static int end_for_dead(void *context, uint64_t number)
 {
-    const struct sweep *sweep = context;
+    struct sweep *sweep = context;
     if (vgpu_now_ns() >= sweep->deadline_ns)
         return -ETIMEDOUT;
-    return vgpu_session_end(sweep->gpu, number, sweep->deadline_ns);
+    int err = vgpu_session_end(sweep->gpu, number, sweep->deadline_ns);
+    sweep->ended += err == 0;
+    return err;
 }
 
 /* Directory for this device's records, after ending what dead programs left; negative errno with a
  * text when there is none. */
-static int open_records(struct vgpu *gpu)
+static int open_records(struct vgpu *gpu, uint64_t deadline_ns, unsigned *ended)
 {
-    struct sweep sweep = {gpu, vgpu_deadline_ns(gpu->timeout_ms / SWEEP_SHARE + 1)};
+    struct sweep sweep = {gpu, deadline_ns, 0};
     uint32_t generation;
     int err = vgpu_generation(gpu, &generation);
     if (err < 0)
@@ -55,7 +58,29 @@ static int open_records(struct vgpu *gpu)
         return vgpu_fail(removed, "the run directory %s cannot be read: %s", gpu->run_dir,
                          strerror(-removed));
     }
+    *ended = sweep.ended;
     return dir;
+}
+
+int vgpu_sweep(struct vgpu *gpu, unsigned *sessions, unsigned *channels)
+{
+    *sessions = *channels = 0;
+    int err = vgpu_check_handle(gpu);
+    if (err < 0 || !gpu->run_dir)
+        return err;
+    int dir = open_records(gpu, vgpu_deadline_ns(gpu->timeout_ms), sessions);
+    if (dir < 0)
+        return dir;
+    bool left = vgpu_record_any_dead(dir);
+    close(dir);
+    /* After the sessions: then the workers have let go. */
+    err = vgpu_transport_mailbox_sweep(gpu->transport);
+    if (err >= 0)
+        *channels = (unsigned)err;
+    if (left)
+        return vgpu_fail(-EAGAIN, "the host did not say that all sessions of programs that died "
+                                  "have ended");
+    return err == -EOPNOTSUPP || err > 0 ? 0 : err;
 }
 
 /* Picks a number, and records it when there is a directory to record it in. */
@@ -199,7 +224,8 @@ int vgpu_session_open(struct vgpu *gpu, struct vgpu_session **result)
     int dir = -1;
     uint64_t deadline_ns = vgpu_deadline_ns(gpu->timeout_ms);
     if (gpu->run_dir) {
-        dir = open_records(gpu);
+        unsigned ended;
+        dir = open_records(gpu, vgpu_deadline_ns(gpu->timeout_ms / SWEEP_SHARE + 1), &ended);
         if (dir < 0)
             snprintf(session->unrecorded_why, sizeof(session->unrecorded_why), "%s",
                      vgpu_last_error_text());

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "common/clock.h"
 #include "vgpu/protocol.h"
 
 static void refuse(struct vgpu_admission *out, uint32_t reason, const char *format, ...)
@@ -18,6 +19,19 @@ static void refuse(struct vgpu_admission *out, uint32_t reason, const char *form
     va_end(args);
 }
 
+struct vgpu_sched_tenant vgpu_admit_share(const struct vgpu_vm_setting *vm, uint32_t priority,
+                                          uint32_t gpu)
+{
+    uint32_t burst_ms = vm && vm->burst_ms ? vm->burst_ms : VGPU_ADMIT_BURST_MS;
+    return (struct vgpu_sched_tenant){
+        .gpu = gpu,
+        .priority = priority,
+        .weight = vm && vm->weight ? vm->weight : VGPU_SCHED_WEIGHT_DEFAULT,
+        .rate = vm ? vm->rate : 0,
+        .burst_ns = burst_ms * VGPU_NS_PER_MS,
+    };
+}
+
 void vgpu_admit(const struct vgpu_settings *s, const struct vgpu_vm_setting *vm, uint32_t vm_id,
                 bool stranger_is_welcome, const struct vgpu_link_hello *hello,
                 struct vgpu_admission *out)
@@ -25,7 +39,8 @@ void vgpu_admit(const struct vgpu_settings *s, const struct vgpu_vm_setting *vm,
     *out = (struct vgpu_admission){
         .features = hello->features & VGPU_LINK_FEATURES_KNOWN,
         .pool_id = vm && vm->pool ? (uint32_t)vm->pool : hello->pool_id,
-        .priority = vm && vm->priority >= 0 ? (uint32_t)vm->priority : hello->priority,
+        .share = vgpu_admit_share(
+            vm, vm && vm->priority >= 0 ? (uint32_t)vm->priority : hello->priority, 0),
         .memory = vm && vm->memory ? vm->memory : s->default_memory,
         .sessions = vm && vm->sessions ? vm->sessions : s->default_sessions,
         .uid = vm ? vm->uid : VGPU_SETTINGS_NO_UID,

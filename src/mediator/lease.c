@@ -8,7 +8,6 @@
 #include "common/clock.h"
 
 struct vgpu_leases {
-    const struct vgpu_sched_policy *policy;
     struct vgpu_sched *sched;
     const struct vgpu_lease_ops *ops;
     uint32_t tenant_count;
@@ -16,18 +15,16 @@ struct vgpu_leases {
     uint64_t last_lease;                /* numbers are never used twice */
 };
 
-struct vgpu_leases *vgpu_leases_create(const struct vgpu_sched_policy *policy,
-                                       const struct vgpu_sched_config *config,
+struct vgpu_leases *vgpu_leases_create(const struct vgpu_sched_config *config,
                                        const struct vgpu_lease_ops *ops)
 {
     struct vgpu_leases *l = calloc(1, sizeof(*l));
     if (!l)
         return NULL;
-    l->policy = policy;
     l->ops = ops;
     l->tenant_count = config->tenants;
     l->tenants = calloc(config->tenants ? config->tenants : 1, sizeof(*l->tenants));
-    l->sched = policy->create(config);
+    l->sched = vgpu_sched_create(config);
     if (!l->tenants || !l->sched) {
         vgpu_leases_destroy(l);
         return NULL;
@@ -39,29 +36,29 @@ void vgpu_leases_destroy(struct vgpu_leases *l)
 {
     if (!l)
         return;
-    if (l->sched)
-        l->policy->destroy(l->sched);
+    vgpu_sched_destroy(l->sched);
     free(l->tenants);
     free(l);
 }
 
-void vgpu_leases_configure(struct vgpu_leases *l, const struct vgpu_sched_config *config)
+int vgpu_leases_configure(struct vgpu_leases *l, const struct vgpu_sched_config *config,
+                          uint64_t now_ns)
 {
-    l->policy->configure(l->sched, config);
+    return vgpu_sched_configure(l->sched, config, now_ns);
 }
 
-uint64_t vgpu_leases_deadline(const struct vgpu_leases *l)
+uint64_t vgpu_leases_deadline(struct vgpu_leases *l, uint64_t now_ns)
 {
-    return l->policy->deadline(l->sched);
+    return vgpu_sched_deadline(l->sched, now_ns);
 }
 
 int vgpu_lease_tenant_add(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint32_t number,
-                          uint32_t gpu, uint32_t priority)
+                          const struct vgpu_sched_tenant *what, uint64_t now_ns)
 {
-    int rc = l->policy->tenant_add(l->sched, number, gpu, priority);
+    int rc = vgpu_sched_tenant_add(l->sched, number, what, now_ns);
     if (rc)
         return rc;
-    *t = (struct vgpu_lease_tenant){.number = number, .gpu = gpu};
+    *t = (struct vgpu_lease_tenant){.number = number, .is = *what};
     vgpu_list_init(&t->members);
     l->tenants[number] = t;
     return 0;
@@ -69,14 +66,17 @@ int vgpu_lease_tenant_add(struct vgpu_leases *l, struct vgpu_lease_tenant *t, ui
 
 void vgpu_lease_tenant_remove(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint64_t now_ns)
 {
-    l->policy->tenant_remove(l->sched, t->number, now_ns);
+    vgpu_sched_tenant_remove(l->sched, t->number, now_ns);
     l->tenants[t->number] = NULL;
 }
 
-void vgpu_lease_tenant_priority(struct vgpu_leases *l, struct vgpu_lease_tenant *t,
-                                uint32_t priority, uint64_t now_ns)
+int vgpu_lease_tenant_change(struct vgpu_leases *l, struct vgpu_lease_tenant *t,
+                             const struct vgpu_sched_tenant *what, uint64_t now_ns)
 {
-    l->policy->tenant_priority(l->sched, t->number, priority, now_ns);
+    int rc = vgpu_sched_tenant_change(l->sched, t->number, what, now_ns);
+    if (!rc)
+        t->is = *what;
+    return rc;
 }
 
 uint64_t vgpu_lease_tenant_total_ns(const struct vgpu_lease_tenant *t, uint64_t now_ns)
@@ -120,9 +120,9 @@ static void update_wish(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint
         return;
     t->waiting = wants;
     if (wants)
-        l->policy->want(l->sched, t->number, now_ns);
+        vgpu_sched_want(l->sched, t->number, now_ns);
     else
-        l->policy->unwant(l->sched, t->number, now_ns);
+        vgpu_sched_unwant(l->sched, t->number, now_ns);
 }
 
 static void return_if_free(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint64_t now_ns)
@@ -132,7 +132,7 @@ static void return_if_free(struct vgpu_leases *l, struct vgpu_lease_tenant *t, u
     t->total_ns += now_ns - t->start_ns;
     t->lease = 0;
     t->recalled = false;
-    l->policy->returned(l->sched, t->number, now_ns);
+    vgpu_sched_returned(l->sched, t->number, now_ns);
 }
 
 static void give(struct vgpu_leases *l, struct vgpu_lease_member *member)
@@ -158,11 +158,15 @@ static void do_grant(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint64_
     return_if_free(l, t, now_ns);
 }
 
-static void do_recall(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint64_t grace_ns)
+static uint32_t to_us(uint64_t ns)
 {
-    uint64_t grace_us = grace_ns / VGPU_NS_PER_US;
-    if (grace_us > UINT32_MAX)
-        grace_us = UINT32_MAX;
+    uint64_t us = ns / VGPU_NS_PER_US;
+    return us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
+}
+
+static void do_recall(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint64_t grace_ns,
+                      uint64_t linger_ns)
+{
     if (!t->recalled)
         t->recalls++;
     t->recalled = true;
@@ -170,7 +174,7 @@ static void do_recall(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint64
     {
         struct vgpu_lease_member *member = vgpu_list_entry(node, struct vgpu_lease_member, node);
         if (member->lease)
-            l->ops->recall(member, member->lease, (uint32_t)grace_us);
+            l->ops->recall(member, member->lease, to_us(grace_ns), to_us(linger_ns));
     }
 }
 
@@ -187,14 +191,14 @@ static void do_kill(struct vgpu_leases *l, struct vgpu_lease_tenant *t)
 void vgpu_leases_run(struct vgpu_leases *l, uint64_t now_ns)
 {
     struct vgpu_sched_decision d;
-    while (l->policy->next(l->sched, now_ns, &d)) {
+    while (vgpu_sched_next(l->sched, now_ns, &d)) {
         struct vgpu_lease_tenant *t = l->tenants[d.tenant];
         switch (d.action) {
         case VGPU_SCHED_GRANT:
             do_grant(l, t, now_ns);
             break;
         case VGPU_SCHED_RECALL:
-            do_recall(l, t, d.grace_ns);
+            do_recall(l, t, d.grace_ns, d.linger_ns);
             break;
         case VGPU_SCHED_KILL:
             do_kill(l, t);

@@ -30,7 +30,7 @@ struct vgpu_lease_member {
 struct vgpu_lease_tenant {
     struct vgpu_list members;
     uint32_t number; /* the scheduler's */
-    uint32_t gpu;
+    struct vgpu_sched_tenant is;
     bool waiting;      /* the scheduler knows that it wants */
     uint64_t lease;    /* held, 0: none */
     bool recalled;     /* nobody is let in any more */
@@ -42,28 +42,31 @@ struct vgpu_lease_tenant {
 
 struct vgpu_lease_ops {
     void (*grant)(struct vgpu_lease_member *member, uint64_t lease);
-    void (*recall)(struct vgpu_lease_member *member, uint64_t lease, uint32_t grace_us);
+    void (*recall)(struct vgpu_lease_member *member, uint64_t lease, uint32_t grace_us,
+                   uint32_t linger_us);
     void (*kill)(struct vgpu_lease_member *member); /* the watchdog's; removed later, when gone */
 };
 
-/* NULL when there is no memory. ops must stay valid. */
-struct vgpu_leases *vgpu_leases_create(const struct vgpu_sched_policy *policy,
-                                       const struct vgpu_sched_config *config,
+/* NULL when there is no memory, or the configuration is out of range. ops must stay valid. */
+struct vgpu_leases *vgpu_leases_create(const struct vgpu_sched_config *config,
                                        const struct vgpu_lease_ops *ops);
 void vgpu_leases_destroy(struct vgpu_leases *leases);
-void vgpu_leases_configure(struct vgpu_leases *leases, const struct vgpu_sched_config *config);
+/* 0 or -EINVAL. */
+int vgpu_leases_configure(struct vgpu_leases *leases, const struct vgpu_sched_config *config,
+                          uint64_t now_ns);
 
 /* Decides and calls back until nothing is left to do now. After events, and at the deadline. */
 void vgpu_leases_run(struct vgpu_leases *leases, uint64_t now_ns);
-uint64_t vgpu_leases_deadline(const struct vgpu_leases *leases);
+uint64_t vgpu_leases_deadline(struct vgpu_leases *leases, uint64_t now_ns);
 
 /* 0 or -EINVAL. remove: when no member is left. */
 int vgpu_lease_tenant_add(struct vgpu_leases *leases, struct vgpu_lease_tenant *tenant,
-                          uint32_t number, uint32_t gpu, uint32_t priority);
+                          uint32_t number, const struct vgpu_sched_tenant *what, uint64_t now_ns);
 void vgpu_lease_tenant_remove(struct vgpu_leases *leases, struct vgpu_lease_tenant *tenant,
                               uint64_t now_ns);
-void vgpu_lease_tenant_priority(struct vgpu_leases *leases, struct vgpu_lease_tenant *tenant,
-                                uint32_t priority, uint64_t now_ns);
+/* 0, -EINVAL, or -EBUSY: it holds a lease of another GPU. */
+int vgpu_lease_tenant_change(struct vgpu_leases *leases, struct vgpu_lease_tenant *tenant,
+                             const struct vgpu_sched_tenant *what, uint64_t now_ns);
 /* Lease time so far, the running lease included, since the account was opened. */
 uint64_t vgpu_lease_tenant_total_ns(const struct vgpu_lease_tenant *tenant, uint64_t now_ns);
 /* Opens a new account: counts from now. */

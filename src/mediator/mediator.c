@@ -45,7 +45,8 @@ struct daemon {
 void vgpu_mediator_schedule(struct vgpu_mediator *m)
 {
     vgpu_leases_run(m->leases, vgpu_loop_now(m->loop));
-    vgpu_loop_timer_set(m->loop, &m->lease_timer, vgpu_leases_deadline(m->leases));
+    vgpu_loop_timer_set(m->loop, &m->lease_timer,
+                        vgpu_leases_deadline(m->leases, vgpu_loop_now(m->loop)));
 }
 
 static void on_lease_timer(struct vgpu_timer *timer)
@@ -55,13 +56,18 @@ static void on_lease_timer(struct vgpu_timer *timer)
 
 static struct vgpu_sched_config sched_config(const struct vgpu_mediator *m)
 {
-    return (struct vgpu_sched_config){
+    struct vgpu_sched_config config = {
         .tenants = m->slot_count,
         .gpus = m->gpu_count,
+        .mode = m->settings->mode,
+        .slots = m->settings->leases,
         .quantum_ns = m->settings->quantum_ms * VGPU_NS_PER_MS,
-        .yield_ns = m->settings->yield_ms * VGPU_NS_PER_MS,
         .watchdog_ns = m->settings->watchdog_ms * VGPU_NS_PER_MS,
+        .aging_ns = m->settings->aging_ms * VGPU_NS_PER_MS,
+        .linger_ns = m->settings->linger_us * VGPU_NS_PER_US,
     };
+    memcpy(config.factor, m->settings->factor, sizeof(config.factor));
+    return config;
 }
 
 /* --- the end --- */
@@ -157,11 +163,11 @@ static void keep_fixed(struct vgpu_settings *fresh, struct vgpu_settings *old)
     }
     if ((fresh->listen && !same_listen) || !same_watch || !same_pools || !same_worker ||
         fresh->max_vms != old->max_vms || fresh->has_worker_uid_base != old->has_worker_uid_base ||
-        fresh->worker_uid_base != old->worker_uid_base)
+        fresh->worker_uid_base != old->worker_uid_base || fresh->mode != old->mode)
         vgpu_log(
             VGPU_LOG_WARN, "reload",
-            "reason=\"listen, watch, pools, max_vms, worker and worker_uid_base change only when "
-            "the mediator starts again\"");
+            "reason=\"listen, watch, pools, max_vms, worker, worker_uid_base and mode change only "
+            "when the mediator starts again\"");
     char *listen = fresh->listen;
     fresh->listen = old->listen;
     old->listen = listen;
@@ -170,6 +176,7 @@ static void keep_fixed(struct vgpu_settings *fresh, struct vgpu_settings *old)
     old->worker = worker;
     memcpy(fresh->pools, old->pools, sizeof(fresh->pools));
     fresh->max_vms = old->max_vms;
+    fresh->mode = old->mode;
     fresh->has_worker_uid_base = old->has_worker_uid_base;
     fresh->worker_uid_base = old->worker_uid_base;
 }
@@ -199,7 +206,7 @@ static void reload(struct daemon *d)
     m->settings = fresh;
     vgpu_log_set_level(fresh->log_level);
     struct vgpu_sched_config config = sched_config(m);
-    vgpu_leases_configure(m->leases, &config);
+    (void)vgpu_leases_configure(m->leases, &config, vgpu_loop_now(m->loop));
     if (dial_configured(m, old, error))
         vgpu_log(VGPU_LOG_ERROR, "reload", "reason=%s",
                  vgpu_log_quote(quoted, sizeof(quoted), error, strlen(error)));
@@ -339,7 +346,7 @@ static int serve(struct daemon *d, char *why)
     int rc;
     make_gpus(m);
     struct vgpu_sched_config config = sched_config(m);
-    m->leases = vgpu_leases_create(&vgpu_sched_strict, &config, &vgpu_worker_lease_ops);
+    m->leases = vgpu_leases_create(&config, &vgpu_worker_lease_ops);
     if (!m->leases) {
         snprintf(why, 512, "out of memory");
         return -ENOMEM;

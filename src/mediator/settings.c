@@ -22,8 +22,13 @@ struct vgpu_settings *vgpu_settings_default(void)
     s->default_sessions = 16;
     s->default_memory = 1ull << 30;
     s->context_memory = 526ull << 20; /* as measured on an H200 */
-    s->quantum_ms = 20;
-    s->yield_ms = 1000;
+    s->mode = VGPU_SCHED_WEIGHTED;
+    s->quantum_ms = 5;
+    s->aging_ms = 2000;
+    s->linger_us = 50;
+    s->leases = 1;
+    for (uint32_t p = 0, factor = 1; p < VGPU_SCHED_PRIORITIES; p++, factor *= 4)
+        s->factor[p] = factor;
     s->watchdog_ms = 10000;
     s->answer_ms = 15000;
     s->start_ms = 30000;

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "common/log.h"
+#include "mediator/sched/sched.h"
 
 #define VGPU_POOL_COUNT      26u /* A to Z */
 #define VGPU_POOL_MAX_GPUS   16u
@@ -57,6 +58,9 @@ struct vgpu_vm_setting {
     int priority;      /* -1: the device's wish */
     uint64_t memory;   /* 0: the default */
     uint32_t sessions; /* 0: the default */
+    uint32_t weight;   /* 0: the default */
+    uint32_t rate;     /* thousandths of a GPU's time, 0: no limit */
+    uint32_t burst_ms; /* 0: the default */
     uint32_t uid;      /* of its workers; VGPU_SETTINGS_NO_UID: base + index */
 };
 
@@ -77,7 +81,10 @@ struct vgpu_settings {
     uint32_t default_sessions; /* beside session 0 */
     uint64_t default_memory;   /* bytes a tenant and GPU */
     uint64_t context_memory;   /* bytes that a GPU context takes from the card */
-    uint32_t quantum_ms, yield_ms, watchdog_ms, answer_ms, start_ms;
+    enum vgpu_sched_mode mode;
+    uint32_t quantum_ms, aging_ms, linger_us, watchdog_ms, answer_ms, start_ms;
+    uint32_t leases;                        /* of a GPU at a time */
+    uint32_t factor[VGPU_SCHED_PRIORITIES]; /* by priority */
     struct vgpu_pool_setting pools[VGPU_POOL_COUNT];
     struct vgpu_vm_setting *vms;
     uint32_t vm_count;

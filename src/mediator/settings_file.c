@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/names.h"
 #include "common/parse.h"
 #include "vgpu/ring.h"
 
@@ -252,6 +253,15 @@ static int set_vm(struct reader *r, const char *key, const char *value)
     }
     if (!strcmp(key, "sessions"))
         return set_u32(r, key, value, 1, 1024, &vm->sessions);
+    if (!strcmp(key, "weight"))
+        return set_u32(r, key, value, 1, VGPU_SCHED_WEIGHT_MAX, &vm->weight);
+    if (!strcmp(key, "rate")) {
+        if (vgpu_parse_percent(value, &vm->rate) || !vm->rate)
+            return fail(r, "rate = '%s' is not a share like 30%% or 12.5%%", value);
+        return 0;
+    }
+    if (!strcmp(key, "burst_ms"))
+        return set_u32(r, key, value, 1, 60000, &vm->burst_ms);
     if (!strcmp(key, "uid"))
         return set_u32(r, key, value, 1, UINT32_MAX - 2, &vm->uid);
     if (!local && !strcmp(key, "socket")) {
@@ -270,8 +280,10 @@ static int set_vm(struct reader *r, const char *key, const char *value)
         vm->deny = !allow;
         return 0;
     }
-    return fail(r, "unknown key '%s' in [%s] (known: pool priority memory sessions uid %s)", key,
-                local ? "local" : "vm", local ? "vm allow" : "socket");
+    return fail(r,
+                "unknown key '%s' in [%s] (known: pool priority weight rate burst_ms memory "
+                "sessions uid %s)",
+                key, local ? "local" : "vm", local ? "vm allow" : "socket");
 }
 
 static int set_limits(struct reader *r, const char *key, const char *value)
@@ -296,8 +308,21 @@ static int set_scheduler(struct reader *r, const char *key, const char *value)
     struct vgpu_settings *s = r->s;
     if (!strcmp(key, "quantum_ms"))
         return set_u32(r, key, value, 1, 60000, &s->quantum_ms);
-    if (!strcmp(key, "yield_ms"))
-        return set_u32(r, key, value, 1, 3600000, &s->yield_ms);
+    if (!strcmp(key, "aging_ms"))
+        return set_u32(r, key, value, 1, 3600000, &s->aging_ms);
+    if (!strcmp(key, "linger_us"))
+        return set_u32(r, key, value, 0, 100000, &s->linger_us);
+    if (!strcmp(key, "leases"))
+        return set_u32(r, key, value, 1, VGPU_SCHED_SLOTS_MAX, &s->leases);
+    if (!strcmp(key, "mode")) {
+        s->mode = !strcmp(value, "strict") ? VGPU_SCHED_STRICT : VGPU_SCHED_WEIGHTED;
+        if (s->mode == VGPU_SCHED_WEIGHTED && strcmp(value, "weighted"))
+            return fail(r, "mode = '%s' is neither weighted nor strict", value);
+        return 0;
+    }
+    for (uint32_t p = 0; p < VGPU_SCHED_PRIORITIES; p++)
+        if (!strcmp(key, vgpu_priority_name(p)))
+            return set_u32(r, key, value, 1, VGPU_SCHED_FACTOR_MAX, &s->factor[p]);
     if (!strcmp(key, "watchdog_ms"))
         return set_u32(r, key, value, 100, 3600000, &s->watchdog_ms);
     if (!strcmp(key, "answer_ms"))
@@ -305,8 +330,8 @@ static int set_scheduler(struct reader *r, const char *key, const char *value)
     if (!strcmp(key, "start_ms"))
         return set_u32(r, key, value, 1000, 3600000, &s->start_ms);
     return fail(r,
-                "unknown key '%s' in [scheduler] (known: quantum_ms yield_ms watchdog_ms "
-                "answer_ms start_ms)",
+                "unknown key '%s' in [scheduler] (known: mode low medium high quantum_ms aging_ms "
+                "linger_us leases watchdog_ms answer_ms start_ms)",
                 key);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Who is attached, and as what; see broker.h and tenant.h. */
 #include "mediator/tenant.h"
+#include "mediator/sched/place.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,34 +72,52 @@ void vgpu_tenant_end_sessions(struct vgpu_tenant *t)
 
 /* --- attaching --- */
 
-/* The pool's GPU with the fewest tenants; the pool has at least one. */
-static uint32_t place(const struct vgpu_mediator *m, char pool)
+/* What nobody holds of a card, contexts included; as much as there can be where that is not known.
+ */
+static uint64_t free_bytes(const struct vgpu_mediator *m, uint32_t gpu)
 {
-    uint32_t best = UINT32_MAX;
+    uint64_t card = m->gpus[gpu].setting.memory_bytes, taken = 0;
+    if (!card)
+        return UINT64_MAX;
+    vgpu_list_each(node, &m->quotas)
+    {
+        const struct vgpu_quota *q = vgpu_list_entry(node, struct vgpu_quota, node);
+        if (q->gpu == gpu)
+            taken += vgpu_quota_held(q) + vgpu_quota_contexts(q) * m->settings->context_memory;
+    }
+    return taken < card ? card - taken : 0;
+}
+
+/* The pool's GPU for a tenant with this quota (S12). VGPU_PLACE_NONE: the pool has none. */
+static uint32_t place(const struct vgpu_mediator *m, char pool, uint64_t memory)
+{
+    struct vgpu_place_gpu gpus[VGPU_MEDIATOR_MAX_GPUS];
     for (uint32_t i = 0; i < m->gpu_count; i++)
-        if (m->gpus[i].pool == pool &&
-            (best == UINT32_MAX || m->gpus[i].tenants < m->gpus[best].tenants))
-            best = i;
-    return best;
+        gpus[i] = (struct vgpu_place_gpu){.usable = m->gpus[i].pool == pool,
+                                          .load = m->gpus[i].tenants,
+                                          .free_bytes = free_bytes(m, i)};
+    return vgpu_place(gpus, m->gpu_count, memory);
 }
 
 static bool join(struct vgpu_mediator *m, struct vgpu_tenant *t, const struct vgpu_admission *a)
 {
-    uint32_t gpu = place(m, (char)a->pool_id);
-    if (gpu == UINT32_MAX)
+    uint32_t gpu = place(m, (char)a->pool_id, a->memory);
+    if (gpu == VGPU_PLACE_NONE)
         return false;
     int rc = vgpu_quota_join(&m->quotas, t->account, gpu, a->memory, &t->quota);
     if (rc) {
         vgpu_log(VGPU_LOG_ERROR, "no-account", "vm=%u reason=\"%s\"", t->vm_id, strerror(-rc));
         return false;
     }
-    if (vgpu_lease_tenant_add(m->leases, &t->lease, t->slot, gpu, a->priority)) {
+    struct vgpu_sched_tenant what = a->share;
+    what.gpu = gpu;
+    if (vgpu_lease_tenant_add(m->leases, &t->lease, t->slot, &what, vgpu_loop_now(m->loop))) {
         vgpu_quota_leave(t->quota);
         return false;
     }
     t->gpu = gpu;
     t->pool = (char)a->pool_id;
-    t->priority = a->priority;
+    t->priority = a->share.priority;
     m->gpus[gpu].tenants++;
     return true;
 }
@@ -142,9 +161,11 @@ static bool take_again(struct vgpu_mediator *m, struct vgpu_tenant *t, uint64_t 
      */
     if (t->pool != (char)a->pool_id || t->account != account)
         return false;
-    t->priority = a->priority;
+    t->priority = a->share.priority;
     t->quota->quota_bytes = a->memory;
-    vgpu_lease_tenant_priority(m->leases, &t->lease, a->priority, vgpu_loop_now(m->loop));
+    struct vgpu_sched_tenant what = a->share;
+    what.gpu = t->gpu;
+    (void)vgpu_lease_tenant_change(m->leases, &t->lease, &what, vgpu_loop_now(m->loop));
     vgpu_lease_tenant_restart(&t->lease, vgpu_loop_now(m->loop));
     t->requests = t->errors = t->bytes_in = t->bytes_out = t->opened = t->late_answers = 0;
     return true;
@@ -322,10 +343,17 @@ void vgpu_broker_apply_settings(struct vgpu_mediator *m)
         const struct vgpu_vm_setting *vm =
             t->link->endpoint ? vgpu_settings_vm(m->settings, t->vm_id)
                               : vgpu_settings_local(m->settings, t->link->local_uid);
-        if (!vm || vm->priority < 0 || (uint32_t)vm->priority == t->priority)
+        if (!vm)
             continue;
-        t->priority = (uint32_t)vm->priority;
-        vgpu_lease_tenant_priority(m->leases, &t->lease, t->priority, vgpu_loop_now(m->loop));
+        struct vgpu_sched_tenant what =
+            vgpu_admit_share(vm, vm->priority < 0 ? t->priority : (uint32_t)vm->priority, t->gpu);
+        if (!memcmp(&what, &t->lease.is, sizeof(what)) ||
+            vgpu_lease_tenant_change(m->leases, &t->lease, &what, vgpu_loop_now(m->loop)))
+            continue;
+        bool shown = t->priority != what.priority;
+        t->priority = what.priority;
+        if (!shown)
+            continue;
         vgpu_log(VGPU_LOG_INFO, "updated", "vm=%u priority=%s", t->vm_id,
                  vgpu_priority_name(t->priority));
         uint8_t message[VGPU_FRAME_MAX];

@@ -196,10 +196,11 @@ static void lease_grant(struct vgpu_lease_member *member, uint64_t lease)
     send_or_kill(w, VGPU_WORKER_GRANT, lease, NULL, 0);
 }
 
-static void lease_recall(struct vgpu_lease_member *member, uint64_t lease, uint32_t grace_us)
+static void lease_recall(struct vgpu_lease_member *member, uint64_t lease, uint32_t grace_us,
+                         uint32_t linger_us)
 {
     struct vgpu_worker *w = vgpu_list_entry(member, struct vgpu_worker, lease);
-    struct vgpu_worker_recall recall = {.grace_us = grace_us};
+    struct vgpu_worker_recall recall = {.grace_us = grace_us, .linger_us = linger_us};
     send_or_kill(w, VGPU_WORKER_RECALL, lease, &recall, sizeof(recall));
 }
 

@@ -36,6 +36,14 @@ void vgpu_attach_destroy(struct vgpu_attach *a)
         munmap(a->window, a->window_bytes);
 }
 
+/* The call itself: newer C libraries go by newfstatat, which also looks up names, and no name can
+ * be looked up in a confined worker. */
+static int stat_file(int fd, struct stat *st)
+{
+    static_assert(sizeof(off_t) == 8 && sizeof(long) == 8, "the kernel's struct stat is the C one");
+    return (int)syscall(SYS_fstat, fd, st);
+}
+
 /* Maps the window, once; NULL: *why says why it cannot be used. A file that could shrink would end
  * this process with SIGBUS. */
 static uint8_t *map_window(struct vgpu_attach *a, int fd, uint64_t bytes, const char **why)
@@ -47,9 +55,7 @@ static uint8_t *map_window(struct vgpu_attach *a, int fd, uint64_t bytes, const 
     if (seals < 0 || (seals & must) != must)
         return NULL;
     *why = "the window has another size than was said";
-    /* By number: what the C library makes of fstat is a call that can also name files, which a
-     * confined worker may not make. */
-    if (syscall(SYS_fstat, fd, &st) || st.st_size < 0 || (uint64_t)st.st_size != bytes)
+    if (stat_file(fd, &st) || st.st_size < 0 || (uint64_t)st.st_size != bytes)
         return NULL;
     *why = "the window is another one than before";
     if (a->window)

@@ -73,7 +73,9 @@ static void answer_request(struct vgpu_channel_server *c, const struct vgpu_ring
 
 static void on_answer(struct vgpu_sink *sink, void *tag, const struct vgpu_answer *a)
 {
-    struct vgpu_channel_server *c = (struct vgpu_channel_server *)sink;
+    struct vgpu_channel_server *c =
+        (struct vgpu_channel_server *)(void *)((uint8_t *)sink -
+                                               offsetof(struct vgpu_channel_server, sink));
     if (!c->told)
         answer_request(c, tag, a);
     c->told = false;
@@ -172,13 +174,10 @@ static enum vgpu_channel_hold refuse_call(struct vgpu_channel_server *c,
  * has to be waited for first. */
 static bool is_awaited(struct vgpu_channel_server *c, const struct vgpu_driver_context *object)
 {
-    const struct vgpu_pending *p;
-    TAILQ_FOREACH(p, &c->calls, link)
-    {
-        if (p->object == object)
-            return true;
-    }
-    return c->frees > 0;
+    const struct vgpu_pending *p = TAILQ_FIRST(&c->calls);
+    while (p && p->object != object)
+        p = TAILQ_NEXT(p, link);
+    return p || c->frees > 0;
 }
 
 /* What has to be so before a call may run. */
@@ -189,7 +188,7 @@ static enum vgpu_channel_hold hold_call(struct vgpu_channel_server *c,
     if (!x->calls.driver->fences)
         return VGPU_HOLD_NOTHING;
     if (info->opcode == VGPU_CALL_LAUNCH) {
-        CUresult status = vgpu_inflight_admit(&x->inflight, &x->calls);
+        CUresult status = vgpu_inflight_admit(&x->inflight, &x->calls, false);
         if (status == CUDA_ERROR_NOT_READY)
             return VGPU_HOLD_GPU;
         vgpu_execute_note(x, status, true);
@@ -210,14 +209,13 @@ static void run_frame(struct vgpu_channel_server *c, const struct vgpu_ring_reco
     struct vgpu_executor *x = c->executor;
     const struct vgpu_call_info *info = frame->info;
     bool earlier;
-    CUresult status = vgpu_execute_call(x, context, frame, &earlier);
-    if (info->opcode == VGPU_CALL_LAUNCH && status == CUDA_SUCCESS && x->calls.driver->fences)
-        vgpu_inflight_count(&x->inflight, &x->calls);
-    if (!record->token)
-        return;
-    if (info->posted) /* its failure is deferred */
+    /* G11: it is queued, its failure will be deferred, and a backend may take its time. */
+    if (info->posted)
         vgpu_channel_answer(c, record, CUDA_SUCCESS, 0, NULL, 0);
-    else if (status == CUDA_SUCCESS)
+    CUresult status = vgpu_execute_call(x, context, frame, &earlier);
+    if (info->posted)
+        return;
+    if (status == CUDA_SUCCESS)
         vgpu_channel_answer(c, record, CUDA_SUCCESS, 0, frame->out,
                             info->out_count * 8u + frame->fill_length);
     else
@@ -327,10 +325,10 @@ static void report_state(struct vgpu_channel_server *c, uint32_t state, uint32_t
     (void)vgpu_reports_put(c->reports, &r);
 }
 
-/* G19: the mediator is told once, whatever noticed. */
+/* G19: the mediator is told once, whatever noticed, and nothing any more after FREE (W12). */
 static void check_ring(struct vgpu_channel_server *c)
 {
-    if (!c->ring.error || c->fatal)
+    if (!c->attached || !c->ring.error || c->fatal)
         return;
     c->fatal = true;
     report_state(c, VGPU_CHANNEL_FATAL, c->ring.error);
@@ -416,7 +414,9 @@ void vgpu_channel_init(struct vgpu_channel_server *c, struct vgpu_executor *exec
                        struct vgpu_lease *lease, struct vgpu_reports *reports,
                        const _Atomic uint32_t *jobs)
 {
-    memset(c, 0, offsetof(struct vgpu_channel_server, extents));
+    memset(&c->sink, 0,
+           offsetof(struct vgpu_channel_server, extents) -
+               offsetof(struct vgpu_channel_server, sink));
     c->sink.answer = on_answer;
     c->executor = executor;
     c->lease = lease;
@@ -491,6 +491,7 @@ void vgpu_channel_detach(struct vgpu_channel_server *c)
     if (c->job)
         vgpu_dispatch_drop(c->at.dispatcher, c->job);
     c->job = NULL;
+    c->told = false;
     c->hold = VGPU_HOLD_NOTHING;
     /* Without the lease nothing is in flight: it was waited for before that went back. */
     if (gate != VGPU_GATE_CLOSED && gate != VGPU_GATE_RETURNED)

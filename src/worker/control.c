@@ -100,7 +100,7 @@ static int handle(struct vgpu_worker *w, const struct vgpu_packet *p, int *fds, 
         vgpu_engine_wake(w->engine);
         return 0;
     case VGPU_WORKER_RECALL:
-        if (vgpu_lease_recall(&w->lease, seq, vgpu_clock_ns(), p->grace_us))
+        if (vgpu_lease_recall(&w->lease, seq, vgpu_clock_ns(), p->grace_us, p->linger_us))
             vgpu_engine_wake(w->engine);
         return 0;
     case VGPU_WORKER_ATTACH:

@@ -21,9 +21,10 @@
 #include "worker/spin.h"
 
 #define INTERRUPT_EVERY_NS 20000000
-#define TIMER_SLACK_NS     1000ul /* of the thread's timeouts; 50 us by default */
-#define GPU_SPIN_NS        50000u /* a call that waits for the GPU is looked at all the time, */
-#define GPU_PAUSE_NS       20000u /* then after pauses that grow */
+#define TIMER_SLACK_NS     1000ul  /* of the thread's timeouts; 50 us by default */
+#define GPU_SPIN_NS        50000u  /* a call that waits for the GPU is looked at all the time, */
+#define GAP_SPIN_NS        100000u /* of a recalled lease that outlasts gaps: spin so long in one */
+#define GPU_PAUSE_NS       20000u  /* then after pauses that grow */
 #define GPU_PAUSE_MAX_NS   100000u
 #define ROOM_PAUSE_NS      1000000u /* until a guest takes answers that it has let pile up */
 #define CLOCK_EVERY        16u      /* looks between two looks at the clock */
@@ -39,8 +40,8 @@ struct order {
 };
 
 struct vgpu_engine {
+    struct vgpu_channel_server channel; /* the thread's; first: it is aligned */
     struct vgpu_executor executor;      /* the thread's, but for its atomics */
-    struct vgpu_channel_server channel; /* the thread's */
     struct vgpu_reports reports;
     struct vgpu_lease *lease;
     pthread_t thread;
@@ -48,7 +49,8 @@ struct vgpu_engine {
     int wake_fd;           /* eventfd: to the thread */
     struct vgpu_spin spin; /* the thread's */
     uint64_t gpu_since;    /* the thread's: since when nothing happened but on the GPU; 0: not so */
-    bool rung;             /* the thread's: the doorbell's descriptor is readable */
+    uint64_t gap_since; /* the lease is recalled and there is nothing to do, since then; 0: else */
+    bool rung;          /* the thread's: the doorbell's descriptor is readable */
 
     /* Whether the thread sleeps or is about to. Who has something for it writes that first and
      * looks here then; the thread writes here first and looks for something then. */
@@ -178,6 +180,18 @@ static void give_back(struct vgpu_engine *e)
     notify(e);
 }
 
+/* Whether a lease that was recalled outlasts this gap in the work (S4). */
+static bool lingers(struct vgpu_engine *e)
+{
+    uint64_t linger = atomic_load_explicit(&e->lease->linger_ns, memory_order_relaxed);
+    if (!linger)
+        return false;
+    uint64_t now = vgpu_clock_ns();
+    if (!e->gap_since)
+        e->gap_since = now;
+    return now - e->gap_since < linger;
+}
+
 /* One look at everything. Answers whether there was something to do. */
 static bool turn(struct vgpu_engine *e, enum vgpu_gate gate)
 {
@@ -188,15 +202,17 @@ static bool turn(struct vgpu_engine *e, enum vgpu_gate gate)
         did |= vgpu_channel_turn(&e->channel);
     }
     did |= vgpu_channel_poll(&e->channel, lease);
-    if (lease) {
-        if (atomic_load_explicit(&e->wants_lease, memory_order_relaxed))
-            atomic_store(&e->wants_lease, false);
-    } else if (vgpu_channel_wants_lease(&e->channel) && !atomic_exchange(&e->wants_lease, true)) {
-        notify(e);
+    bool wants = !lease && vgpu_channel_wants_lease(&e->channel);
+    if (wants != atomic_load_explicit(&e->wants_lease, memory_order_relaxed)) {
+        atomic_store(&e->wants_lease, wants);
+        if (wants)
+            notify(e);
     }
     bool idle = !did && !vgpu_channel_in_flight(&e->channel);
+    if (!idle || gate != VGPU_GATE_RECALLED)
+        e->gap_since = 0;
     if (idle && (gate == VGPU_GATE_STOPPING ||
-                 (gate == VGPU_GATE_RECALLED && e->channel.hold != VGPU_HOLD_GPU))) {
+                 (gate == VGPU_GATE_RECALLED && e->channel.hold != VGPU_HOLD_GPU && !lingers(e)))) {
         give_back(e);
         return true;
     }
@@ -283,6 +299,13 @@ static void wait_for_work(struct vgpu_engine *e, enum vgpu_gate gate)
         }
         uint64_t pause = GPU_PAUSE_NS + waited / 16;
         sleep_until(e, gate, pause < GPU_PAUSE_MAX_NS ? pause : GPU_PAUSE_MAX_NS);
+        return;
+    }
+    if (e->gap_since) { /* a short one: sleeping would make it longer */
+        if (now - e->gap_since < GAP_SPIN_NS)
+            vgpu_shared_pause();
+        else
+            sleep_until(e, gate, GPU_PAUSE_NS);
         return;
     }
     vgpu_spin_idle(&e->spin, now);

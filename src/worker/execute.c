@@ -72,7 +72,7 @@ void vgpu_executor_init(struct vgpu_executor *x, const struct vgpu_backend_ops *
     x->account = account;
     x->contexts = 0;
     x->deferred = CUDA_SUCCESS;
-    x->in_flight = false;
+    x->in_flight = 0;
     x->inflight = (struct vgpu_inflight){0};
     atomic_init(&x->sticky, CUDA_SUCCESS);
     atomic_init(&x->free_bytes, 0);
@@ -88,7 +88,7 @@ void vgpu_executor_destroy(struct vgpu_executor *x)
 static CUresult synchronize(struct vgpu_executor *x)
 {
     CUresult status = x->ops->synchronize(x->backend);
-    x->in_flight = false;
+    x->in_flight = 0;
     if (status != CUDA_SUCCESS)
         set_sticky(x, status);
     return status;
@@ -226,10 +226,23 @@ static CUresult refuse_memory(const struct vgpu_executor *x, struct vgpu_call_fr
     return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
+/* A launch by the driver. A channel has seen to it that nothing is waited for here. */
+static CUresult run_launch(struct vgpu_executor *x, uint64_t context, struct vgpu_call_frame *frame)
+{
+    CUresult status = vgpu_inflight_admit(&x->inflight, &x->calls, true);
+    if (status == CUDA_SUCCESS)
+        status = vgpu_calls_run(&x->calls, context, frame);
+    if (status == CUDA_SUCCESS)
+        vgpu_inflight_count(&x->inflight, &x->calls);
+    return status;
+}
+
 /* A call under the tenant's quota. */
 static CUresult run_charged(struct vgpu_executor *x, uint64_t context,
                             struct vgpu_call_frame *frame)
 {
+    if (frame->info->opcode == VGPU_CALL_LAUNCH)
+        return run_launch(x, context, frame);
     uint64_t bytes = asks_for(frame);
     if (bytes && vgpu_account_reserve(x->account, bytes))
         return refuse_memory(x, frame);
@@ -346,7 +359,9 @@ static CUresult run(struct vgpu_executor *x, struct vgpu_job *job)
     CUresult status = CUDA_ERROR_UNKNOWN;
     switch (job->kind) {
     case VGPU_JOB_LAUNCH:
-        x->in_flight = true;
+        if (x->in_flight >= VGPU_INFLIGHT_MAX && (status = synchronize(x)) != CUDA_SUCCESS)
+            return status;
+        x->in_flight++;
         return ops->launch(b, &job->launch);
     case VGPU_JOB_ALLOC:
         return allocate(x, job);

@@ -23,9 +23,9 @@ struct vgpu_executor {
     struct vgpu_account *account; /* what the tenant's sessions share; NULL: nothing */
     struct vgpu_calls calls;
     struct vgpu_inflight inflight;
-    uint32_t contexts; /* as the account was told */
-    CUresult deferred; /* the first that was not reported yet; 0: none */
-    bool in_flight;    /* launches that no synchronize has waited for */
+    uint32_t contexts;  /* as the account was told */
+    CUresult deferred;  /* the first that was not reported yet; 0: none */
+    uint32_t in_flight; /* launches that no synchronize has waited for, but the driver's */
 
     _Atomic uint32_t sticky;     /* CUresult; 0: none. Never goes back to 0 */
     _Atomic uint64_t free_bytes; /* of device memory */

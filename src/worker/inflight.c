@@ -65,16 +65,19 @@ static CUresult mark_everywhere(struct vgpu_inflight *f, struct vgpu_calls *call
     return status;
 }
 
-CUresult vgpu_inflight_admit(struct vgpu_inflight *f, struct vgpu_calls *calls)
+CUresult vgpu_inflight_admit(struct vgpu_inflight *f, struct vgpu_calls *calls, bool wait)
 {
+    const struct vgpu_fence_ops *fences = calls->driver->fences;
     CUresult status = CUDA_SUCCESS;
-    if (f->total < VGPU_INFLIGHT_MAX)
+    if (!fences || f->total < VGPU_INFLIGHT_MAX)
         return CUDA_SUCCESS;
     if (!f->marks && (status = mark_everywhere(f, calls)) != CUDA_SUCCESS)
         return status;
     while (f->marks && status == CUDA_SUCCESS) {
-        status = calls->driver->fences->query(calls->driver, f->mark[0].fence);
-        if (status == CUDA_ERROR_NOT_READY)
+        bool must = wait && f->total >= VGPU_INFLIGHT_MAX;
+        status = must ? fences->wait(calls->driver, f->mark[0].fence)
+                      : fences->query(calls->driver, f->mark[0].fence);
+        if (status == CUDA_ERROR_NOT_READY && !must)
             break;
         drop_mark(f, calls, 0);
     }
@@ -85,6 +88,8 @@ CUresult vgpu_inflight_admit(struct vgpu_inflight *f, struct vgpu_calls *calls)
 
 void vgpu_inflight_count(struct vgpu_inflight *f, struct vgpu_calls *calls)
 {
+    if (!calls->driver->fences)
+        return;
     struct vgpu_inflight_context *c = calls->current ? slot_of(f, calls->current->object) : NULL;
     if (!c)
         return;

@@ -31,9 +31,9 @@ struct vgpu_inflight {
     uint32_t total; /* not known to be done */
 };
 
-/* Whether one more launch may go. NOT_READY: ask again later. Another status: what the GPU did
- * meanwhile failed with it. */
-CUresult vgpu_inflight_admit(struct vgpu_inflight *f, struct vgpu_calls *calls);
+/* Whether one more launch may go. NOT_READY: ask again later, unless `wait`. Another status: what
+ * the GPU did meanwhile failed with it. */
+CUresult vgpu_inflight_admit(struct vgpu_inflight *f, struct vgpu_calls *calls, bool wait);
 /* One went, in the context that is current. */
 void vgpu_inflight_count(struct vgpu_inflight *f, struct vgpu_calls *calls);
 /* This context ends, NULL: all is done. */

@@ -15,6 +15,7 @@ static bool move_gate(struct vgpu_lease *l, uint32_t from, uint32_t to)
 void vgpu_lease_init(struct vgpu_lease *l)
 {
     atomic_init(&l->gate, VGPU_GATE_CLOSED);
+    atomic_init(&l->linger_ns, 0);
     l->number = 0;
     l->wanted = false;
     l->deadline_ns = UINT64_MAX;
@@ -31,7 +32,8 @@ int vgpu_lease_grant(struct vgpu_lease *l, uint64_t number)
     return 0;
 }
 
-bool vgpu_lease_recall(struct vgpu_lease *l, uint64_t number, uint64_t now_ns, uint32_t grace_us)
+bool vgpu_lease_recall(struct vgpu_lease *l, uint64_t number, uint64_t now_ns, uint32_t grace_us,
+                       uint32_t linger_us)
 {
     if (vgpu_lease_gate(l) == VGPU_GATE_CLOSED || number != l->number)
         return false;
@@ -39,6 +41,7 @@ bool vgpu_lease_recall(struct vgpu_lease *l, uint64_t number, uint64_t now_ns, u
     uint64_t deadline = grace_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + grace_ns;
     if (deadline < l->deadline_ns)
         l->deadline_ns = deadline;
+    atomic_store_explicit(&l->linger_ns, (uint64_t)linger_us * 1000, memory_order_relaxed);
     bool moved = move_gate(l, VGPU_GATE_OPEN, VGPU_GATE_RECALLED);
     return vgpu_lease_tick(l, now_ns) || moved;
 }

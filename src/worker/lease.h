@@ -7,9 +7,9 @@
  *     ^                                    |                       |
  *     +---- return sent ---- RETURNED <----+------ released -------+
  *
- * Two threads share it and share nothing but `gate`: the control thread moves it towards STOPPING,
- * the engine thread alone releases. So the engine's question before each job is one atomic read,
- * and a lease that it has seen open cannot go while the job runs.
+ * Two threads share it and share nothing but `gate` and `linger_ns`: the control thread moves it
+ * towards STOPPING, the engine thread alone releases. So the engine's question before each job is
+ * one atomic read, and a lease that it has seen open cannot go while the job runs.
  */
 #ifndef VGPU_WORKER_LEASE_H
 #define VGPU_WORKER_LEASE_H
@@ -28,6 +28,9 @@ enum vgpu_gate {
 
 struct vgpu_lease {
     _Atomic uint32_t gate; /* enum vgpu_gate */
+    /* Set by the control thread before it moves the gate to RECALLED: gaps in the work of up to
+     * this long are no reason to release. */
+    _Atomic uint64_t linger_ns;
     /* The control thread's. */
     uint64_t number;      /* of the lease, while the gate is not CLOSED */
     bool wanted;          /* WANT is sent and not yet granted */
@@ -40,8 +43,10 @@ void vgpu_lease_init(struct vgpu_lease *l);
 int vgpu_lease_grant(struct vgpu_lease *l, uint64_t number);
 
 /* Control thread. RECALL came. One for a lease that is not held any more crossed with its RETURN
- * and is ignored; a second one can only shorten the grace. Answers whether the engine must look. */
-bool vgpu_lease_recall(struct vgpu_lease *l, uint64_t number, uint64_t now_ns, uint32_t grace_us);
+ * and is ignored; a second one can only shorten the grace, and what it says of gaps holds. Answers
+ * whether the engine must look. */
+bool vgpu_lease_recall(struct vgpu_lease *l, uint64_t number, uint64_t now_ns, uint32_t grace_us,
+                       uint32_t linger_us);
 
 /* Control thread. Ends the grace when it is time. Answers whether the engine must look. */
 bool vgpu_lease_tick(struct vgpu_lease *l, uint64_t now_ns);

@@ -42,11 +42,8 @@ static int parse_recall(const uint8_t *body, size_t length, struct vgpu_packet *
         return -EPROTO;
     }
     memcpy(&r, body, sizeof(r));
-    if (r.reserved) {
-        *why = "RECALL's reserved field is not 0";
-        return -EPROTO;
-    }
     out->grace_us = r.grace_us;
+    out->linger_us = r.linger_us;
     return 0;
 }
 

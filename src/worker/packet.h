@@ -15,9 +15,9 @@
 
 struct vgpu_packet {
     struct vgpu_worker_header header;
-    uint32_t request_id;  /* REQUEST */
-    uint32_t grace_us;    /* RECALL */
-    const uint8_t *bytes; /* REQUEST: into the buffer it was parsed from */
+    uint32_t request_id;          /* REQUEST */
+    uint32_t grace_us, linger_us; /* RECALL */
+    const uint8_t *bytes;         /* REQUEST: into the buffer it was parsed from */
     uint32_t length;
     struct vgpu_worker_attach attach;   /* ATTACH */
     struct vgpu_worker_channel channel; /* DETACH */

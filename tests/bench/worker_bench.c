@@ -133,7 +133,7 @@ static void set_gate(struct bench *b, bool open)
         vgpu_engine_wake(b->engine);
         return;
     }
-    vgpu_lease_recall(&b->lease, b->lease_number, 0, UINT32_MAX);
+    vgpu_lease_recall(&b->lease, b->lease_number, 0, UINT32_MAX, 0);
     vgpu_engine_wake(b->engine);
     while (!vgpu_lease_take_return(&b->lease, &number)) {
     }

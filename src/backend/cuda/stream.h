@@ -57,10 +57,10 @@ struct vgpu_driver_stream {
 
 /* The streams, events and fences of a context: a member of it. */
 struct cuda_streams {
-    LIST_HEAD(, vgpu_driver_stream) made;
-    LIST_HEAD(, vgpu_driver_stream) busy;
-    LIST_HEAD(, vgpu_driver_event) events;
-    LIST_HEAD(, vgpu_driver_fence) fences;
+    LIST_HEAD(cuda_made, vgpu_driver_stream) made;
+    LIST_HEAD(cuda_busy, vgpu_driver_stream) busy;
+    LIST_HEAD(cuda_events, vgpu_driver_event) events;
+    LIST_HEAD(cuda_fences, vgpu_driver_fence) fences;
     struct vgpu_driver_stream legacy; /* the default stream */
     struct vgpu_driver_stream join;   /* waits for streams that are too many, or gone */
     struct vgpu_driver_stream side;   /* of our own: empty but while we wait for it */

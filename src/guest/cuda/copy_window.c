@@ -7,6 +7,7 @@
  * the copy is over for the program when the last piece was filled; who comes next waits for the
  * fences.
  */
+#include "guest/cuda/bulk.h"
 #include "guest/cuda/copy.h"
 #include "guest/staging.h"
 
@@ -16,6 +17,9 @@
 #define PIECE_GPU      0x200000u
 #define PIECE_LEAST    0x20000u
 #define PIECE_SPLIT    4u
+
+/* From so many bytes on, what comes from the device is more than is looked at at once. */
+#define BULK_BYTES 0x200000u
 
 /* A part of a box: whole slices, or rows of one, or a part of a row. */
 struct part {
@@ -123,19 +127,30 @@ static uint32_t piece_bytes(const struct vgpu_staging *staging, uint64_t total)
     return bytes < staging->piece_bytes ? (uint32_t)bytes : staging->piece_bytes;
 }
 
-/* Between a part's rows and a piece, where they have no gaps. */
-static void move_part(const struct vgpu_place *host, const struct part *p, uint8_t *piece,
-                      bool to_piece)
+/* A part's rows into a piece, where they have no gaps. The host reads it next, so it is to be in
+ * the cache. */
+static void pack(const struct vgpu_place *host, const struct part *p, uint8_t *piece)
+{
+    for (size_t z = 0; z < p->slices; z++)
+        for (size_t y = 0; y < p->rows; y++, piece += p->width)
+            memcpy(piece, vgpu_host_row(host, p->y + y, p->z + z) + p->x, p->width);
+}
+
+/* And out of it. That the host's bytes are there was seen by acquiring the fence's answer. */
+static void unpack(const struct vgpu_place *host, const struct part *p, const uint8_t *piece,
+                   bool bulk)
 {
     for (size_t z = 0; z < p->slices; z++) {
         for (size_t y = 0; y < p->rows; y++, piece += p->width) {
             uint8_t *row = vgpu_host_row(host, p->y + y, p->z + z) + p->x;
-            if (to_piece)
-                memcpy(piece, row, p->width);
+            if (bulk)
+                vgpu_bulk_copy(row, piece, p->width);
             else
                 memcpy(row, piece, p->width);
         }
     }
+    if (bulk)
+        vgpu_bulk_end();
 }
 
 /* Makes sure that nothing uses the piece. What it says is the failure of what used it. */
@@ -181,7 +196,7 @@ static CUresult stage_up(struct vgpu_stream *stream, const struct vgpu_copy *cop
         CUresult result = (CUresult)atomic_load(&vgpu_cuda.sticky);
         if (result != CUDA_SUCCESS)
             return result;
-        move_part(&copy->from, &p, staging->base + (size_t)i * staging->piece_bytes, true);
+        pack(&copy->from, &p, staging->base + (size_t)i * staging->piece_bytes);
         result = use_piece(stream, copy, &p, staging, VGPU_STAGING_UP, i, VGPU_CALL_STREAM_FENCE);
         staging->next = (i + 1) % staging->pieces;
         if (result != CUDA_SUCCESS)
@@ -197,7 +212,7 @@ static bool is_last(const struct vgpu_copy *copy, const struct part *p)
 }
 
 static CUresult stage_down(struct vgpu_stream *stream, const struct vgpu_copy *copy,
-                           struct vgpu_staging *staging, size_t limit)
+                           struct vgpu_staging *staging, size_t limit, bool bulk)
 {
     struct part asked = {0}, parts[VGPU_STAGING_PIECES];
     unsigned first = staging->next, outstanding = 0;
@@ -221,8 +236,8 @@ static CUresult stage_down(struct vgpu_stream *stream, const struct vgpu_copy *c
             break;
         CUresult came = claim_piece(staging, VGPU_STAGING_DOWN, first);
         if (came == CUDA_SUCCESS)
-            move_part(&copy->to, &parts[first],
-                      staging->base + (size_t)first * staging->piece_bytes, false);
+            unpack(&copy->to, &parts[first], staging->base + (size_t)first * staging->piece_bytes,
+                   bulk);
         else if (result == CUDA_SUCCESS)
             result = came;
         first = (first + 1) % staging->pieces;
@@ -245,7 +260,8 @@ CUresult vgpu_copy_staged(struct vgpu_stream *stream, const struct vgpu_copy *co
     if (err != 0)
         return vgpu_cuda_result_of(err);
     size_t limit = piece_bytes(staging, total);
-    result = up ? stage_up(stream, copy, staging, limit) : stage_down(stream, copy, staging, limit);
+    result = up ? stage_up(stream, copy, staging, limit)
+                : stage_down(stream, copy, staging, limit, total >= BULK_BYTES);
     vgpu_staging_release(vgpu_cuda.channel, way);
     return result;
 }

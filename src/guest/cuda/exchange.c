@@ -353,12 +353,12 @@ CUresult vgpu_cuda_drain(uint64_t context)
         CUresult result = (CUresult)atomic_load(&vgpu_cuda.sticky);
         if (result == CUDA_SUCCESS)
             result = vgpu_cuda_send(info, context, NULL, NULL, 0, NULL, NULL, 0, NULL);
-        if (result == CUDA_SUCCESS)
+        /* Nothing runs any more for a context or a session that is over. */
+        if (result == CUDA_SUCCESS || result == CUDA_ERROR_INVALID_CONTEXT)
             break;
         if (first == CUDA_SUCCESS)
             first = result;
-        /* Nothing runs any more for a context or a session that is over. */
-        if (result == CUDA_ERROR_INVALID_CONTEXT || atomic_load(&vgpu_cuda.sticky))
+        if (atomic_load(&vgpu_cuda.sticky))
             break;
     }
     return first;

@@ -189,7 +189,23 @@ static void test_contexts(void **state)
     for (int i = CONTEXTS; i-- > 0;)
         assert_ok(cuCtxDestroy_v2(context[i]));
     assert_ok(cuCtxSetCurrent(primary));
+    fake_fail(VGPU_CALL_CONTEXT_SYNCHRONIZE, CUDA_ERROR_INVALID_CONTEXT, "", 1); /* it is gone */
     assert_ok(cuMemFreeHost(pinned));
+    assert_ok(cuCtxSynchronize());
+    /* A failure that was told to the wait is told to the program, and was waited for all the same.
+     */
+    assert_ok(cuMemAllocHost_v2((void **)&pinned, 64 * KIB));
+    assert_ok(cuMemAlloc_v2(&device[0], 64 * KIB));
+    fake_fail(VGPU_CALL_MEMORY_SET, CUDA_ERROR_INVALID_VALUE, "", 1);
+    assert_ok(cuMemsetD8_v2(device[0], 1, 10));
+    assert_ok(cuMemcpyHtoDAsync_v2(device[0], pinned, 64 * KIB, NULL));
+    unsigned before = fake_count(VGPU_CALL_CONTEXT_SYNCHRONIZE);
+    assert_ok(cuMemFreeHost(pinned));
+    assert_int_equal(fake_count(VGPU_CALL_CONTEXT_SYNCHRONIZE), before + 1);
+    assert_int_equal(fake_count(VGPU_CALL_COPY_WINDOW_TO_DEVICE), 6);
+    assert_result(cuCtxSynchronize(), CUDA_ERROR_INVALID_VALUE);
+    assert_ok(cuCtxSynchronize());
+    assert_ok(cuMemFree_v2(device[0]));
 }
 
 int main(void)

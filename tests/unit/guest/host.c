@@ -13,6 +13,7 @@ struct reply {
     uint8_t data[VGPU_MAILBOX_BYTES];
     uint32_t data_length;
     bool empty;
+    bool hold;
 };
 
 static uint64_t pair(const uint32_t *words)
@@ -203,6 +204,7 @@ static uint32_t typed(struct host *host, const uint8_t *bytes, uint32_t length, 
     case VGPU_OP_CUDA_KERNEL:
         return launch(host, params, data, header.data_length);
     case VGPU_OP_SYNCHRONIZE:
+        reply->hold = host->hold_sync;
         if (host->not_yet) {
             host->not_yet--;
             return CUDA_ERROR_NOT_READY;
@@ -214,15 +216,9 @@ static uint32_t typed(struct host *host, const uint8_t *bytes, uint32_t length, 
     }
 }
 
-static uint32_t write_stage(struct host *host, const uint8_t *data, uint32_t length)
+static uint32_t add_to_stage(struct host *host, struct vgpu_stage_write piece, const uint8_t *from,
+                             uint32_t bytes)
 {
-    struct vgpu_stage_write piece;
-    if (length <= sizeof(piece)) {
-        host->violations++;
-        return CUDA_ERROR_INVALID_VALUE;
-    }
-    memcpy(&piece, data, sizeof(piece));
-    uint32_t bytes = length - (uint32_t)sizeof(piece);
     if (piece.offset == 0) {
         free(host->stage);
         host->stage = malloc(piece.total_bytes);
@@ -236,9 +232,70 @@ static uint32_t write_stage(struct host *host, const uint8_t *data, uint32_t len
         host->violations++;
         return CUDA_ERROR_INVALID_VALUE;
     }
-    memcpy(host->stage + host->stage_used, data + sizeof(piece), bytes);
+    memcpy(host->stage + host->stage_used, from, bytes);
     host->stage_used += bytes;
     return 0;
+}
+
+static uint32_t write_stage(struct host *host, const uint8_t *data, uint32_t length)
+{
+    struct vgpu_stage_write piece;
+    if (length <= sizeof(piece)) {
+        host->violations++;
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    memcpy(&piece, data, sizeof(piece));
+    return add_to_stage(host, piece, data + sizeof(piece), length - (uint32_t)sizeof(piece));
+}
+
+void host_handle_record(struct model *model, uint32_t channel,
+                        const struct vgpu_ring_record *record, const uint8_t *body)
+{
+    struct host *host = model->context;
+    struct vgpu_ring_stage_copy copy;
+    uint64_t offset = 0;
+    switch (record->opcode) {
+    case VGPU_RING_STAGE_COPY:
+        memcpy(&copy, body, sizeof(copy));
+        host->stage_copies++;
+        if (record->length != sizeof(copy) || copy.window_offset > MODEL_WINDOW_BYTES ||
+            copy.bytes > MODEL_WINDOW_BYTES - copy.window_offset) {
+            host->violations++;
+            break;
+        }
+        model_answer(model, channel, record,
+                     add_to_stage(host,
+                                  (struct vgpu_stage_write){.stage = copy.stage,
+                                                            .total_bytes = copy.total_bytes,
+                                                            .offset = copy.offset},
+                                  model->window + copy.window_offset, copy.bytes),
+                     NULL, 0);
+        return;
+    case VGPU_RING_ARENA_ALLOC:
+        if (host->arena_next == 0) {
+            model_answer(model, channel, record, CUDA_ERROR_OUT_OF_MEMORY, "no room", 7);
+            return;
+        }
+        offset = host->arena_next;
+        host->extents++;
+        model_answer(model, channel, record, 0, &offset, sizeof(offset));
+        return;
+    default:
+        host->violations++;
+    }
+    model_answer(model, channel, record, CUDA_ERROR_INVALID_VALUE, NULL, 0);
+}
+
+void host_let_go(struct model *model, uint32_t status)
+{
+    struct host *host = model->context;
+    uint8_t bytes[VGPU_MAILBOX_BYTES];
+    model_lock(model);
+    if (host->held_seq)
+        model_respond(model, host->held_seq, 0, bytes,
+                      model_build_response(bytes, status, NULL, 0, NULL, 0));
+    host->held_seq = 0;
+    model_unlock(model);
 }
 
 static uint32_t load_module(struct host *host, const uint8_t *data, uint32_t length,
@@ -321,6 +378,8 @@ void host_handle(struct model *model, const struct model_request *request)
             reply.status = CUDA_ERROR_INVALID_CONTEXT;
         else if (header.opcode == VGPU_OP_SESSION_REQUEST)
             reply.status = typed(host, data + sizeof(session), header.data_length - 8, &reply);
+        else if (header.opcode == VGPU_OP_SESSION_CHANNEL)
+            host->bound++;
         else if (header.opcode == VGPU_OP_STAGE_WRITE)
             reply.status = write_stage(host, data, header.data_length);
         else if (header.opcode == VGPU_OP_MODULE_LOAD)
@@ -331,6 +390,10 @@ void host_handle(struct model *model, const struct model_request *request)
             reply.status = look_up(host, data, header.data_length, &reply);
         else
             reply.error_code = VGPU_ERR_UNSUPPORTED;
+    }
+    if (reply.hold) {
+        host->held_seq = request->seq;
+        return;
     }
     uint32_t length = 0;
     if (!reply.error_code && !(reply.empty && reply.status == 0))

@@ -32,18 +32,28 @@ struct host {
     uint8_t arguments[VGPU_PARAM_BUFFER_MAX]; /* last CUDA_KERNEL's */
     uint32_t argument_bytes;
     uint32_t launch[VGPU_KERNEL_PARAM_COUNT];
-    uint32_t param_count; /* of the kernel, 8 bytes each */
-    unsigned posted;      /* requests with ASYNC */
-    unsigned not_yet;     /* answers of 600 still to give to SYNCHRONIZE */
-    unsigned full;        /* answers of error 7 still to give to MEMORY_COPY */
-    uint32_t sync_status; /* what SYNCHRONIZE answers then */
-    unsigned violations;  /* requests that docs/protocol.md forbids */
+    uint32_t param_count;           /* of the kernel, 8 bytes each */
+    unsigned posted;                /* requests with ASYNC */
+    unsigned bound;                 /* SESSION_CHANNELs */
+    uint64_t arena_next;            /* offset of the next extent, 0: none is given */
+    unsigned stage_copies, extents; /* STAGE_COPYs, extents given */
+    bool hold_sync;                 /* SYNCHRONIZE gets no answer before host_let_go */
+    uint64_t held_seq;              /* of one that waits */
+    unsigned not_yet;               /* answers of 600 still to give to SYNCHRONIZE */
+    unsigned full;                  /* answers of error 7 still to give to MEMORY_COPY */
+    uint32_t sync_status;           /* what SYNCHRONIZE answers then */
+    unsigned violations;            /* requests that docs/protocol.md forbids */
 };
 
 void host_init(struct host *host);
 void host_free(struct host *host);
 /* The model_handler; model->context is the struct host. */
 void host_handle(struct model *model, const struct model_request *request);
+/* The model_record_handler. */
+void host_handle_record(struct model *model, uint32_t channel,
+                        const struct vgpu_ring_record *record, const uint8_t *body);
+/* Answers a SYNCHRONIZE that is held, with that status. Takes the model's lock. */
+void host_let_go(struct model *model, uint32_t status);
 bool host_has_session(const struct host *host, uint64_t number);
 
 #endif

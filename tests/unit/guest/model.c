@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -109,9 +111,33 @@ void model_write32(uint32_t offset, uint32_t value)
 
 /* ---- The host's side: what the device sends, and what it is sent ---- */
 
+static void send_to_device(struct model *model, uint16_t type, uint64_t seq, const void *head,
+                           size_t head_length, const void *body, size_t body_length);
+
+/* ENABLE and RESET: the worker has it, or lets go of it, at once. */
+static void take_channel(struct model *model, uint16_t type, const uint8_t *payload)
+{
+    struct vgpu_link_channel message;
+    memcpy(&message, payload, sizeof(message));
+    struct model_channel *channel = &model->channel[message.channel % MODEL_CHANNELS];
+    bool enable = type == VGPU_LINK_CHANNEL_ENABLE;
+    channel->enables += enable;
+    channel->resets += !enable;
+    if (model->keeps_silent)
+        return;
+    channel->active = enable;
+    if (enable)
+        vgpu_ring_server_init(&channel->ring,
+                              model->window + (size_t)message.channel * VGPU_CHANNEL_BYTES);
+    message.state = enable ? VGPU_CHANNEL_ACTIVE : VGPU_CHANNEL_FREE;
+    send_to_device(model, VGPU_LINK_CHANNEL_STATE, 0, &message, sizeof(message), NULL, 0);
+}
+
 static void take_message(struct model *model, const struct vgpu_link_header *header,
                          const uint8_t *payload)
 {
+    if (header->type == VGPU_LINK_CHANNEL_ENABLE || header->type == VGPU_LINK_CHANNEL_RESET)
+        take_channel(model, header->type, payload);
     if (header->type != VGPU_LINK_REQUEST)
         return; /* HELLO is answered by model_attach; CANCEL and RESET need nothing here */
     struct vgpu_link_request head;
@@ -171,8 +197,40 @@ static void on_timer(void *opaque, uint64_t deadline_ns)
         perror("model: wake");
 }
 
+static ssize_t on_send_fds(void *opaque, const void *bytes, size_t length, const int *fds,
+                           unsigned fd_count)
+{
+    (void)fds;
+    (void)fd_count;
+    return on_send(opaque, bytes, length);
+}
+
+static int on_window_open(void *opaque, struct vgpu_device_window *window)
+{
+    struct model *model = opaque;
+    window->memory = model->window_fd;
+    for (unsigned i = 0; i < MODEL_CHANNELS; i++) {
+        window->doorbell[i] = model->eventfds[2 * i];
+        window->interrupt[i] = model->eventfds[2 * i + 1];
+    }
+    return 0;
+}
+
+static void on_window_close(void *opaque)
+{
+    struct model *model = opaque;
+    for (unsigned i = 0; i < MODEL_CHANNELS; i++)
+        model->channel[i].active = false;
+}
+
 static const struct vgpu_device_ops device_ops = {
-    .link_send = on_send, .link_close = on_close, .set_timer = on_timer};
+    .link_send = on_send,
+    .link_send_fds = on_send_fds,
+    .window_open = on_window_open,
+    .window_close = on_window_close,
+    .link_close = on_close,
+    .set_timer = on_timer,
+};
 
 static void send_to_device(struct model *model, uint16_t type, uint64_t seq, const void *head,
                            size_t head_length, const void *body, size_t body_length)
@@ -190,9 +248,95 @@ static void send_to_device(struct model *model, uint16_t type, uint64_t seq, con
                               now_ns());
 }
 
+/* ---- The worker's side: channels ---- */
+
+#define BY_CHANNEL (1ull << 63) /* in a request's seq: channel and place of what was asked */
+
+static void answer_by_channel(struct model *model, uint64_t seq, uint32_t error_code,
+                              const void *bytes, uint32_t length)
+{
+    struct model_channel *channel = &model->channel[seq >> 32 & 0x7F];
+    const struct vgpu_ring_record *asked = &channel->asked[seq % VGPU_RING_COMPLETIONS];
+    struct vgpu_ring_answer answer = {
+        .token = asked->token, .error_code = error_code, .length = length, .bytes = bytes};
+    if (channel->active && vgpu_ring_server_has_room(&channel->ring, 1))
+        vgpu_ring_server_complete(&channel->ring, &answer, asked->answer_unit, asked->answer_units);
+}
+
+void model_answer(struct model *model, uint32_t channel, const struct vgpu_ring_record *record,
+                  uint32_t status, const void *bytes, uint32_t length)
+{
+    struct vgpu_ring_server *ring = &model->channel[channel].ring;
+    struct vgpu_ring_answer answer = {
+        .token = record->token, .status = status, .length = length, .bytes = bytes};
+    if (record->token && vgpu_ring_server_has_room(ring, 1))
+        vgpu_ring_server_complete(ring, &answer, record->answer_unit, record->answer_units);
+}
+
+void model_break_channel(struct model *model, uint32_t number, uint32_t error)
+{
+    pthread_mutex_lock(&model->lock);
+    struct vgpu_link_channel message = {.channel = number,
+                                        .serial = model->device.channels[number].serial,
+                                        .state = VGPU_CHANNEL_FATAL,
+                                        .error = error};
+    model->channel[number].active = false;
+    send_to_device(model, VGPU_LINK_CHANNEL_STATE, 0, &message, sizeof(message), NULL, 0);
+    pthread_mutex_unlock(&model->lock);
+}
+
+static void serve_record(struct model *model, uint32_t number,
+                         const struct vgpu_ring_record *record, const uint8_t *body)
+{
+    struct model_channel *channel = &model->channel[number];
+    if (record->opcode == VGPU_RING_NOP) {
+        model_answer(model, number, record, 0, NULL, 0);
+    } else if (record->opcode != VGPU_RING_REQUEST) {
+        model->record_handler(model, number, record, body);
+    } else {
+        uint32_t place = record->token % VGPU_RING_COMPLETIONS;
+        struct model_request request = {.seq = BY_CHANNEL | (uint64_t)number << 32 | place,
+                                        .length = record->length};
+        channel->asked[place] = *record;
+        memcpy(request.bytes, body, record->length);
+        model->log[model->log_count++ % MODEL_LOG] = request;
+        pthread_cond_broadcast(&model->moved);
+        model->handler(model, &request);
+    }
+}
+
+static void *worker_main(void *opaque)
+{
+    struct model *model = opaque;
+    static uint8_t bytes[VGPU_RING_RECORD_UNITS_MAX * VGPU_RING_UNIT];
+    for (bool stop = false; !stop;) {
+        bool did = false;
+        pthread_mutex_lock(&model->lock);
+        stop = model->stop;
+        for (uint32_t i = 0; i < MODEL_CHANNELS; i++) {
+            struct model_channel *channel = &model->channel[i];
+            const struct vgpu_ring_record *record =
+                channel->active ? vgpu_ring_server_take(&channel->ring, bytes) : NULL;
+            if (record) {
+                serve_record(model, i, record, bytes + sizeof(*record));
+                vgpu_ring_server_show(&channel->ring);
+                did = true;
+            }
+        }
+        pthread_mutex_unlock(&model->lock);
+        if (!did)
+            usleep(20);
+    }
+    return NULL;
+}
+
 void model_respond(struct model *model, uint64_t seq, uint32_t error_code, const void *bytes,
                    uint32_t length)
 {
+    if (seq & BY_CHANNEL) {
+        answer_by_channel(model, seq, error_code, bytes, length);
+        return;
+    }
     struct vgpu_link_response head = {.error_code = error_code, .response_length = length};
     send_to_device(model, VGPU_LINK_RESPONSE, seq, &head, sizeof(head), bytes, length);
 }
@@ -371,12 +515,27 @@ struct vgpu_options model_options(const struct model *model)
 {
     struct vgpu_options options = VGPU_OPTIONS_INIT;
     options.resource0 = model->resource0;
+    options.resource2 = model->resource2[0] ? model->resource2 : NULL;
     options.run_dir = model->run_dir;
     options.timeout_ms = 20000;
     return options;
 }
 
-struct model *model_start(model_handler handler, void *context)
+static void make_window(struct model *model)
+{
+    snprintf(model->resource2, sizeof(model->resource2), "%s/w", model->directory);
+    model->window_fd = open(model->resource2, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(model->window_fd >= 0);
+    assert_int_equal(ftruncate(model->window_fd, MODEL_WINDOW_BYTES), 0);
+    model->window =
+        mmap(NULL, MODEL_WINDOW_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, model->window_fd, 0);
+    assert_true(model->window != MAP_FAILED);
+    for (unsigned i = 0; i < 2 * MODEL_CHANNELS; i++)
+        model->eventfds[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+}
+
+static struct model *start(model_handler handler, model_record_handler record_handler,
+                           void *context, bool windowed)
 {
     struct model *model = calloc(1, sizeof(*model));
     const char *tmp = getenv("TMPDIR");
@@ -385,6 +544,11 @@ struct model *model_start(model_handler handler, void *context)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     assert_non_null(model);
     model->handler = handler;
+    model->record_handler = record_handler;
+    if (windowed) {
+        config.window_bytes = MODEL_WINDOW_BYTES;
+        config.channel_count = MODEL_CHANNELS;
+    }
     model->context = context;
     model->fake_offset = -1;
     pthread_mutex_init(&model->lock, NULL);
@@ -404,10 +568,25 @@ struct model *model_start(model_handler handler, void *context)
     assert_int_equal(bind(model->listen_fd, (struct sockaddr *)&address, sizeof(address)), 0);
     assert_int_equal(listen(model->listen_fd, CLIENTS), 0);
     assert_int_equal(vgpu_device_init(&model->device, &config, &device_ops, model), 0);
+    if (windowed)
+        make_window(model);
     snprintf(served_path, sizeof(served_path), "%s", model->socket_path);
     assert_int_equal(pthread_create(&model->thread, NULL, model_main, model), 0);
+    if (windowed)
+        assert_int_equal(pthread_create(&model->worker, NULL, worker_main, model), 0);
     model_attach(model);
     return model;
+}
+
+struct model *model_start(model_handler handler, void *context)
+{
+    return start(handler, NULL, context, false);
+}
+
+struct model *model_start_windowed(model_handler handler, model_record_handler record_handler,
+                                   void *context)
+{
+    return start(handler, record_handler, context, true);
 }
 
 static void remove_tree(const char *path)
@@ -426,6 +605,13 @@ void model_stop(struct model *model)
     if (write(model->wake[1], "", 1) < 0 && errno != EAGAIN)
         perror("model: wake");
     pthread_join(model->thread, NULL);
+    if (model->window) {
+        pthread_join(model->worker, NULL);
+        munmap(model->window, MODEL_WINDOW_BYTES);
+        close(model->window_fd);
+        for (unsigned i = 0; i < 2 * MODEL_CHANNELS; i++)
+            close(model->eventfds[i]);
+    }
     forget_connection();
     close(model->listen_fd);
     close(model->wake[0]);

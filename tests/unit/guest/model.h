@@ -14,6 +14,7 @@
 
 #include "device/device.h"
 #include "guest/vgpu_mmio_client.h"
+#include "ring/ring.h"
 
 struct model;
 
@@ -31,7 +32,21 @@ struct model_request {
  */
 typedef void (*model_handler)(struct model *model, const struct model_request *request);
 
-#define MODEL_LOG 4096
+/* A record of a channel that is neither a REQUEST nor a NOP; in the worker's thread, lock held. */
+typedef void (*model_record_handler)(struct model *model, uint32_t channel,
+                                     const struct vgpu_ring_record *record, const uint8_t *body);
+
+#define MODEL_LOG          4096
+#define MODEL_CHANNELS     2u
+#define MODEL_WINDOW_BYTES (32u << 20)
+
+/* A channel as the host sees it. Its worker is a thread that takes the records of all of them. */
+struct model_channel {
+    bool active;
+    struct vgpu_ring_server ring;
+    struct vgpu_ring_record asked[VGPU_RING_COMPLETIONS]; /* REQUESTs without an answer, by token */
+    unsigned enables, resets;                             /* that the host was told of */
+};
 
 struct model {
     pthread_t thread;
@@ -40,6 +55,11 @@ struct model {
     char socket_path[108];
     char resource0[108];
     char run_dir[108];
+    char resource2[108]; /* empty: no window */
+    int window_fd, eventfds[2 * MODEL_CHANNELS];
+    uint8_t *window;
+    pthread_t worker;
+    model_record_handler record_handler;
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t moved;
@@ -55,11 +75,16 @@ struct model {
     size_t sent_length;
     struct model_request log[MODEL_LOG]; /* what the host got */
     unsigned log_count;
+    struct model_channel channel[MODEL_CHANNELS];
+    bool keeps_silent; /* answers no CHANNEL_ENABLE and no CHANNEL_RESET */
     bool stop;
 };
 
 /* Starts a model whose host is attached, and which vgpu_init finds by model_options. */
 struct model *model_start(model_handler handler, void *context);
+/* The same with a window of MODEL_CHANNELS channels and a worker behind them. */
+struct model *model_start_windowed(model_handler handler, model_record_handler record_handler,
+                                   void *context);
 void model_stop(struct model *model);
 struct vgpu_options model_options(const struct model *model);
 
@@ -80,6 +105,11 @@ struct model_request model_request_at(struct model *model, unsigned index);
 /* The host's answer; the lock is held. `bytes` may be NULL when length is 0. */
 void model_respond(struct model *model, uint64_t seq, uint32_t error_code, const void *bytes,
                    uint32_t length);
+/* The answer to a record, in a model_record_handler. */
+void model_answer(struct model *model, uint32_t channel, const struct vgpu_ring_record *record,
+                  uint32_t status, const void *bytes, uint32_t length);
+/* The mediator says that the channel is fatal. */
+void model_break_channel(struct model *model, uint32_t channel, uint32_t error);
 /* A response: header, results, data. Returns its length. */
 uint32_t model_build_response(uint8_t bytes[VGPU_MAILBOX_BYTES], uint32_t status,
                               const uint32_t *results, uint32_t result_count, const void *data,

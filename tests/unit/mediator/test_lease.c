@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The lease of a tenant among its workers (docs/worker.md W4, W5), with the strict scheduler. */
+/* The lease of a tenant among its workers (docs/worker.md W4, W5), with the scheduler. */
 #include <errno.h>
 #include <string.h>
 
@@ -8,8 +8,14 @@
 
 #define MS 1000000ull
 
-static const struct vgpu_sched_config config = {
-    .tenants = 4, .gpus = 1, .quantum_ns = 20 * MS, .yield_ns = 1000 * MS, .watchdog_ns = 100 * MS};
+static const struct vgpu_sched_config config = {.tenants = 4,
+                                                .gpus = 1,
+                                                .slots = 1,
+                                                .quantum_ns = 20 * MS,
+                                                .watchdog_ns = 100 * MS,
+                                                .aging_ns = 10000 * MS,
+                                                .factor = {1, 4, 16}};
+static const struct vgpu_sched_tenant equal = {.priority = 1, .weight = 100};
 
 struct rig {
     struct vgpu_leases *leases;
@@ -39,7 +45,8 @@ static void on_grant(struct vgpu_lease_member *member, uint64_t lease)
     note(member, 'g', lease, 0);
 }
 
-static void on_recall(struct vgpu_lease_member *member, uint64_t lease, uint32_t grace_us)
+static void on_recall(struct vgpu_lease_member *member, uint64_t lease, uint32_t grace_us,
+                      uint32_t linger_us)
 {
     note(member, 'r', lease, grace_us);
 }
@@ -55,11 +62,11 @@ static void setup(struct rig *r)
 {
     memset(r, 0, sizeof(*r));
     said_count = 0;
-    r->leases = vgpu_leases_create(&vgpu_sched_strict, &config, &ops);
+    r->leases = vgpu_leases_create(&config, &ops);
     assert_non_null(r->leases);
-    assert_int_equal(vgpu_lease_tenant_add(r->leases, &r->tenants[0], 0, 0, 1), 0);
-    assert_int_equal(vgpu_lease_tenant_add(r->leases, &r->tenants[1], 1, 0, 1), 0);
-    assert_true(vgpu_lease_tenant_add(r->leases, &r->tenants[1], 1, 0, 1) < 0);
+    assert_int_equal(vgpu_lease_tenant_add(r->leases, &r->tenants[0], 0, &equal, 0), 0);
+    assert_int_equal(vgpu_lease_tenant_add(r->leases, &r->tenants[1], 1, &equal, 0), 0);
+    assert_true(vgpu_lease_tenant_add(r->leases, &r->tenants[1], 1, &equal, 0) < 0);
     vgpu_lease_member_add(&r->tenants[0], &r->a1);
     vgpu_lease_member_add(&r->tenants[0], &r->a2);
     vgpu_lease_member_add(&r->tenants[1], &r->b);
@@ -158,7 +165,7 @@ static void test_watchdog(void **state)
     vgpu_lease_member_want(r.leases, &r.b, 0);
     vgpu_leases_run(r.leases, 0);
     assert_int_equal(vgpu_lease_member_return(r.leases, &r.a2, 1, 10 * MS), 0);
-    uint64_t deadline = vgpu_leases_deadline(r.leases);
+    uint64_t deadline = vgpu_leases_deadline(r.leases, 10 * MS);
     assert_true(deadline == 120 * MS);
     said_count = 0;
     vgpu_leases_run(r.leases, deadline - 1);

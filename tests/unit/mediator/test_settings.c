@@ -82,7 +82,7 @@ static void test_default(void **state)
     struct vgpu_settings *s = parse("");
     char pools[64];
     assert_string_equal(vgpu_settings_pools(s, pools), "A");
-    assert_int_equal(s->quantum_ms, 20);
+    assert_int_equal(s->quantum_ms, 5);
     assert_int_equal(s->watchdog_ms, 10000);
     assert_int_equal(s->default_sessions, 16);
     assert_true(s->default_memory == 1ull << 30);
@@ -114,7 +114,8 @@ static void test_everything(void **state)
               "[vm 0x10]\n"
               "[local 1000]\nvm = 9\npriority = 0\nallow = no\n"
               "[limits]\nsessions = 5\nmemory = 64M\n"
-              "[scheduler]\nquantum_ms = 7\nyield_ms = 100\n"
+              "[scheduler]\nquantum_ms = 7\naging_ms = 100\nmode = strict\nlow = 2\nhigh = "
+              "9\nleases = 2\nlinger_us = 0\n"
               "watchdog_ms = 200\nanswer_ms = 3000\nstart_ms = 4000");
     char pools[64];
     assert_string_equal(s->listen, "/run/x.sock");
@@ -143,8 +144,10 @@ static void test_everything(void **state)
     vm = vgpu_settings_local(s, 1000);
     assert_true(vm && vm->deny && vm->has_vm && vm->vm_id == 9 && vm->priority == 0);
     assert_true(s->default_sessions == 5 && s->default_memory == 64u << 20);
-    assert_true(s->quantum_ms == 7 && s->yield_ms == 100 && s->watchdog_ms == 200 &&
-                s->answer_ms == 3000 && s->start_ms == 4000);
+    assert_true(s->quantum_ms == 7 && s->aging_ms == 100 && s->mode == VGPU_SCHED_STRICT &&
+                s->factor[0] == 2 && s->factor[1] == 4 && s->factor[2] == 9 && s->leases == 2 &&
+                s->linger_us == 0 && s->watchdog_ms == 200 && s->answer_ms == 3000 &&
+                s->start_ms == 4000);
     vgpu_settings_free(s);
 }
 
@@ -238,7 +241,7 @@ static void test_admit(void **state)
     struct vgpu_admission a;
     struct vgpu_link_hello h = good;
     assert_int_equal(admit(s, h, 1, &a), 0);
-    assert_true(a.pool_id == 'A' && a.priority == 1 && a.features == 1 && a.sessions == 16);
+    assert_true(a.pool_id == 'A' && a.share.priority == 1 && a.features == 1 && a.sessions == 16);
     h.features = UINT64_MAX; /* unknown bits are no violation */
     assert_int_equal(admit(s, h, 1, &a), 0);
     assert_true(a.features == VGPU_LINK_FEATURES_KNOWN);
@@ -263,7 +266,7 @@ static void test_admit(void **state)
     assert_int_equal(admit(s, h, 1, &a), VGPU_REFUSE_INVALID);
     h.priority = 0;
     assert_int_equal(admit(s, h, 7, &a), 0); /* the configuration wins over the wish */
-    assert_true(a.pool_id == 'B' && a.priority == 2 && a.memory == 5);
+    assert_true(a.pool_id == 'B' && a.share.priority == 2 && a.memory == 5);
     s->admit_unknown = false;
     assert_int_equal(admit(s, good, 1, &a), VGPU_REFUSE_UNKNOWN_VM);
     assert_int_equal(admit(s, good, 7, &a), 0);

@@ -32,8 +32,12 @@ void rig_send(struct channel_rig *r, uint32_t type, uint64_t seq, const void *bo
     memcpy(packet, &h, sizeof(h));
     if (length)
         memcpy(packet + sizeof(h), body, length);
-    assert_int_equal(vgpu_net_send(r->fd, packet, sizeof(h) + length, fds, fd_count),
-                     sizeof(h) + length);
+    ssize_t sent;
+    while ((sent = vgpu_net_send(r->fd, packet, sizeof(h) + length, fds, fd_count)) == -EAGAIN) {
+        struct pollfd p = {.fd = r->fd, .events = POLLOUT};
+        assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
+    }
+    assert_int_equal(sent, sizeof(h) + length);
 }
 
 /* Under the lock. */
@@ -184,9 +188,9 @@ void rig_grants(struct channel_rig *r, bool grants)
     pthread_mutex_unlock(&r->lock);
 }
 
-void rig_recall_only(struct channel_rig *r, uint32_t grace_us)
+void rig_recall_only(struct channel_rig *r, uint32_t grace_us, uint32_t linger_us)
 {
-    struct vgpu_worker_recall body = {.grace_us = grace_us};
+    struct vgpu_worker_recall body = {.grace_us = grace_us, .linger_us = linger_us};
     rig_send(r, VGPU_WORKER_RECALL, r->lease, &body, sizeof(body), NULL, 0);
 }
 
@@ -197,9 +201,14 @@ uint64_t rig_recall(struct channel_rig *r, uint32_t grace_us)
     assert_true(r->held);
     pthread_mutex_unlock(&r->lock);
     uint64_t begin = vgpu_clock_ns();
-    rig_recall_only(r, grace_us);
+    rig_recall_only(r, grace_us, 0);
     WAIT_UNTIL(r, r->returns > returns);
     return r->returned_ns - begin;
+}
+
+void rig_wait_lease_back(struct channel_rig *r, unsigned returns)
+{
+    WAIT_UNTIL(r, r->returns > returns);
 }
 
 void rig_wait_asked(struct channel_rig *r, unsigned count)

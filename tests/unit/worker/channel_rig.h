@@ -78,8 +78,10 @@ uint32_t rig_channel_state(struct channel_rig *r, unsigned seen, uint32_t *error
 void rig_grants(struct channel_rig *r, bool grants); /* WANTs that came are answered, too */
 /* RECALLs the lease that is held; waits for RETURN: ns from sending to it. */
 uint64_t rig_recall(struct channel_rig *r, uint32_t grace_us);
-void rig_recall_only(struct channel_rig *r, uint32_t grace_us);
+void rig_recall_only(struct channel_rig *r, uint32_t grace_us, uint32_t linger_us);
 /* Waits until the worker has asked `count` times for extents that were not answered. */
+/* Until the lease has come back more often than that. */
+void rig_wait_lease_back(struct channel_rig *r, unsigned returns);
 void rig_wait_asked(struct channel_rig *r, unsigned count);
 void rig_answer_extent(struct channel_rig *r, unsigned i, uint64_t offset, uint64_t bytes,
                        bool dirty);

@@ -18,7 +18,7 @@ struct vgpu_driver_fence {
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    bool hold;
+    bool hold, block;
     uint64_t launched, done, most, waits;
     unsigned fences, registered, violations;
     CUresult fail, refuse;
@@ -39,6 +39,8 @@ static CUresult queue_launch(struct vgpu_driver *driver, struct vgpu_driver_func
         gpu.done = gpu.launched;
     if (gpu.launched - gpu.done > gpu.most)
         gpu.most = gpu.launched - gpu.done;
+    while (gpu.block)
+        pthread_cond_wait(&gpu.changed, &gpu.lock);
     pthread_mutex_unlock(&gpu.lock);
     return CUDA_SUCCESS;
 }
@@ -160,7 +162,7 @@ static struct vgpu_driver *fenced_driver(struct vgpu_backend *b)
 static CUresult open_backend(const struct vgpu_backend_config *config, struct vgpu_backend **out,
                              char *why, size_t why_size)
 {
-    gpu.hold = false;
+    gpu.hold = gpu.block = false;
     gpu.launched = gpu.done = gpu.most = gpu.waits = 0;
     gpu.fences = gpu.registered = gpu.violations = 0;
     gpu.fail = gpu.refuse = CUDA_SUCCESS;
@@ -170,6 +172,7 @@ static CUresult open_backend(const struct vgpu_backend_config *config, struct vg
 /* What ends everything ends what is queued, too. */
 static void interrupt(struct vgpu_backend *b)
 {
+    fake_gpu_block(false);
     fake_gpu_hold(false);
     vgpu_backend_software.interrupt(b);
 }
@@ -192,6 +195,14 @@ void fake_gpu_hold(bool on)
     gpu.hold = on;
     if (!on)
         gpu.done = gpu.launched;
+    pthread_cond_broadcast(&gpu.changed);
+    pthread_mutex_unlock(&gpu.lock);
+}
+
+void fake_gpu_block(bool on)
+{
+    pthread_mutex_lock(&gpu.lock);
+    gpu.block = on;
     pthread_cond_broadcast(&gpu.changed);
     pthread_mutex_unlock(&gpu.lock);
 }

@@ -19,6 +19,8 @@ const struct vgpu_backend_ops *fake_gpu_ops(void);
 void fake_gpu_hold(bool on);
 /* While on: so many more get done. */
 void fake_gpu_finish(uint64_t launches);
+/* While on, launches do not even return. */
+void fake_gpu_block(bool on);
 /* Marks that pass from now on answer this. */
 void fake_gpu_fail(CUresult status);
 /* host_register answers this from now on. */

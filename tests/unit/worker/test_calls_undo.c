@@ -364,7 +364,7 @@ static void w4_contexts_are_drained(void **state)
     expect_done(CALL(r, EVENT_CREATE, EVENT + 1, 0));
     rig_settle(r);
     for (int round = 0; round < 2; round++) {
-        assert_true(vgpu_lease_recall(&r->lease, (uint64_t)round + 1, 0, 1000));
+        assert_true(vgpu_lease_recall(&r->lease, (uint64_t)round + 1, 0, 1000, 0));
         vgpu_engine_wake(r->engine);
         while (!vgpu_lease_take_return(&r->lease, &number)) {
             struct pollfd p = {.fd = vgpu_engine_fd(r->engine), .events = POLLIN};

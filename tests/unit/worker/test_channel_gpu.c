@@ -49,6 +49,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
+    fake_gpu_block(false);
     fake_gpu_hold(false);
     return channel_teardown(state);
 }
@@ -88,25 +89,26 @@ static void copies_to_the_host_are_begun_too(void **state)
     struct channel_rig *r = *state;
     uint8_t bytes[960];
     uint64_t address = guest_out(DO(r, MEMORY_ALLOC, 4096), 0);
-    memset(bytes, 0x77, sizeof(bytes));
+    for (unsigned i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (uint8_t)(i / 8);
     guest_call(r, VGPU_CALL_COPY_TO_DEVICE, false, SLOTS(address, 0, 0), bytes, sizeof(bytes));
     guest_expect(guest_synchronize(r), 0);
     start(r);
-    /* More than there are places for at once: the rest waits in the ring. */
-    const unsigned copies = 64;
+    /* More than there are places for at once: the rest waits in the ring. Each has bytes of its
+     * own. */
+    const unsigned copies = 100;
     uint32_t first = r->token + 1;
     for (unsigned i = 0; i < copies; i++)
-        BEGIN(r, COPY_FROM_DEVICE, address, 32 + i % 8, 0);
-    guest_expect(guest_record(r, VGPU_RING_NOP, NULL, 0), 0);
-    uint32_t late = BEGIN(r, COPY_FROM_DEVICE, address, 40, 0);
+        BEGIN(r, COPY_FROM_DEVICE, address + 8ull * i, 8 + i % 8, 0);
     guest_expect_silence(r, 5);
     fake_gpu_hold(false);
-    for (unsigned i = 0; i < copies + 1; i++) {
+    for (unsigned i = 0; i < copies; i++) {
         struct vgpu_ring_completion c = guest_take(r);
+        unsigned which = c.token - first;
+        assert_true(which < copies);
         assert_int_equal(c.status, 0);
-        assert_int_equal(c.length, c.token == late ? 40 : 32 + (c.token - first) % 8);
-        for (unsigned k = 0; k < c.length; k++)
-            assert_int_equal(c.bytes[k], 0x77);
+        assert_int_equal(c.length, 8 + which % 8);
+        assert_memory_equal(c.bytes, bytes + 8ull * which, c.length);
     }
     /* As large as it gets. */
     start(r);
@@ -228,8 +230,12 @@ static void a_thousand_calls_wait(void **state)
     start(r);
     for (unsigned i = 0; i < 1500; i++)
         (void)guest_call(r, VGPU_CALL_CONTEXT_SYNCHRONIZE, true, NULL, NULL, 0);
+    for (unsigned i = 0; fake_gpu_fences() < VGPU_RING_COMPLETIONS; i++) {
+        assert_true(i < 100000);
+        usleep(100);
+    }
     guest_expect_silence(r, 10);
-    assert_int_equal(fake_gpu_fences(), 1024);
+    assert_int_equal(fake_gpu_fences(), VGPU_RING_COMPLETIONS);
     fake_gpu_hold(false);
     for (unsigned i = 0; i < 1500; i++)
         assert_int_equal(guest_take(r).status, 0);
@@ -246,7 +252,7 @@ static void a_lease_goes_back_when_what_was_begun_is_done(void **state)
     guest_expect_silence(r, 2);
     unsigned returns = r->returns;
     rig_grants(r, false);
-    rig_recall_only(r, 1000);
+    rig_recall_only(r, 1000, 0);
     usleep(20000);
     assert_int_equal(r->returns, returns); /* it runs on the GPU */
     fake_gpu_finish(1);
@@ -281,7 +287,7 @@ static void launches_in_flight_are_waited_for_before_it_goes_back(void **state)
     wait_launched(before + 256);
     unsigned returns = r->returns;
     rig_grants(r, false);
-    rig_recall_only(r, 1000);
+    rig_recall_only(r, 1000, 0);
     usleep(20000);
     assert_int_equal(r->returns, returns);
     assert_int_equal(fake_gpu_launched() - before, 256); /* the grace is over: none starts */
@@ -295,6 +301,39 @@ static void launches_in_flight_are_waited_for_before_it_goes_back(void **state)
     rig_grants(r, true);
     guest_expect(guest_synchronize(r), 0);
     assert_int_equal(fake_gpu_launched() - before, 400);
+}
+
+/* The gate is looked at before each record, not now and then. */
+static void after_the_grace_no_record_is_run(void **state)
+{
+    struct channel_rig *r = *state;
+    uint64_t before = fake_gpu_launched();
+    unsigned returns = r->returns;
+    fake_gpu_block(true);
+    for (unsigned i = 0; i < 10; i++)
+        launch(r);
+    wait_launched(before + 1);
+    rig_grants(r, false);
+    rig_recall_only(r, 0, 0);
+    usleep(20000);
+    fake_gpu_block(false);
+    for (unsigned i = 0; r->returns == returns; i++) {
+        assert_true(i < 100000);
+        usleep(100);
+    }
+    assert_int_equal(fake_gpu_launched(), before + 1);
+    rig_grants(r, true);
+    guest_expect(guest_synchronize(r), 0);
+    assert_int_equal(fake_gpu_launched(), before + 10);
+}
+
+/* G11: what is posted is answered when it is queued, however long the backend takes over it. */
+static void g11_a_posted_call_is_answered_before_it_has_run(void **state)
+{
+    struct channel_rig *r = *state;
+    fake_gpu_block(true);
+    guest_expect(DO(r, LAUNCH, 1, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0), 0);
+    fake_gpu_block(false);
 }
 
 /* ---- Detaching ---- */
@@ -334,6 +373,8 @@ int main(void)
         ON(a_thousand_calls_wait),
         ON(a_lease_goes_back_when_what_was_begun_is_done),
         ON(launches_in_flight_are_waited_for_before_it_goes_back),
+        ON(after_the_grace_no_record_is_run),
+        ON(g11_a_posted_call_is_answered_before_it_has_run),
         ON(g3_a_channel_is_let_go_of_when_the_gpu_is_done_with_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

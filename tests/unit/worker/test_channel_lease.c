@@ -104,6 +104,30 @@ static void w4_nothing_runs_without_the_lease(void **state)
     assert_int_equal(fake_violations(r->backend), 0);
 }
 
+/* S4: with gaps of up to linger_us allowed a recalled lease is kept through them, and goes back
+ * when a gap is longer, long before the end of the grace. */
+static void s4_a_recalled_lease_outlasts_gaps(void **state)
+{
+    struct channel_rig *r = *state;
+    guest_expect(DO(r, EVENT_QUERY, 1), CUDA_ERROR_INVALID_HANDLE);
+    pthread_mutex_lock(&r->lock);
+    unsigned returns = r->returns;
+    pthread_mutex_unlock(&r->lock);
+    rig_grants(r, false);
+    rig_recall_only(r, 60000000, 2000000);
+    for (unsigned i = 0; i < 20; i++) {
+        guest_expect(DO(r, EVENT_QUERY, 1), CUDA_ERROR_INVALID_HANDLE);
+        usleep(1000);
+    }
+    pthread_mutex_lock(&r->lock);
+    assert_int_equal(r->returns, returns);
+    pthread_mutex_unlock(&r->lock);
+    uint64_t begin = vgpu_clock_ns();
+    rig_wait_lease_back(r, returns);
+    assert_true(vgpu_clock_ns() - begin < 40 * VGPU_NS_PER_S);
+    rig_grants(r, true);
+}
+
 static void w4_a_request_in_the_queue_survives_a_recall(void **state)
 {
     struct channel_rig *r = *state;
@@ -123,7 +147,7 @@ static void w4_a_request_in_the_queue_survives_a_recall(void **state)
         guest_write(r, VGPU_RING_REQUEST, true, (struct answer_place){0, 16}, &part, 1);
     guest_publish(r);
     rig_grants(r, false);
-    rig_recall_only(r, 0);
+    rig_recall_only(r, 0, 0);
     usleep(5000);
     unsigned returns = r->returns;
     fake_release(r->backend);
@@ -174,6 +198,32 @@ static void g3_a_request_that_waits_is_forgotten(void **state)
     rig_grants(r, true);
     guest_request(r, &alloc);
     assert_int_equal(fake_calls(r->backend, FAKE_ALLOC), 2);
+}
+
+/* The same for one that has become a job, which the end of the lease catches now and then. */
+static void g3_a_job_that_waits_is_forgotten(void **state)
+{
+    struct channel_rig *r = *state;
+    /* Every other one is answered before it runs. */
+    struct request wrong = req_free(99), early = async(wrong);
+    wrong = req_wrap(CHANNEL_SESSION, &wrong);
+    early = req_wrap(CHANNEL_SESSION, &early);
+    const struct vgpu_ring_part parts[] = {PART(wrong.bytes, wrong.length),
+                                           PART(early.bytes, early.length)};
+    for (unsigned i = 0; i < 60; i++) {
+        guest_request(r, &wrong);
+        for (unsigned k = 0; k < 200; k++)
+            guest_write(r, VGPU_RING_REQUEST, true, nowhere, &parts[(i + k) % 2], 1);
+        rig_grants(r, false);
+        guest_publish(r);
+        (void)rig_recall(r, 0);
+        rig_detach(r);
+        rig_attach(r);
+        rig_grants(r, true);
+        guest_expect(guest_record(r, VGPU_RING_NOP, NULL, 0), 0); /* and nobody else's answer */
+        guest_request(r, &wrong);                                 /* nor is its own missing */
+    }
+    guest_expect_silence(r, 3);
 }
 
 static void g6_a_channel_is_cleared_before_it_is_active(void **state)
@@ -391,9 +441,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON(channel_setup, w4_a_lease_goes_back_while_the_guest_posts_without_pause),
         ON(channel_setup_requests, w4_nothing_runs_without_the_lease),
+        ON(channel_setup, s4_a_recalled_lease_outlasts_gaps),
         ON(channel_setup_requests, w4_a_request_in_the_queue_survives_a_recall),
         ON(channel_setup, g3_detaching_works_while_the_guest_posts),
         ON(channel_setup_requests, g3_a_request_that_waits_is_forgotten),
+        ON(channel_setup_requests, g3_a_job_that_waits_is_forgotten),
         ON(channel_setup_bare, g6_a_channel_is_cleared_before_it_is_active),
         ON(channel_setup_bare, g19_a_window_that_cannot_be_used_is_fatal),
         ON(channel_setup_bare, w7_attach_without_descriptors),

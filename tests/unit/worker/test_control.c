@@ -510,7 +510,6 @@ W7(cancel_with_body, header(&p, VGPU_WORKER_CANCEL, 8); length += 8)
 W7(grant_with_body, header(&p, VGPU_WORKER_GRANT, 4); length += 4)
 W7(recall_short, header(&p, VGPU_WORKER_RECALL, 4); length += 4)
 W7(recall_long, header(&p, VGPU_WORKER_RECALL, 12); length += 12)
-W7(recall_reserved, header(&p, VGPU_WORKER_RECALL, 8); length += 8; p.body[4] = 1)
 W7(request_short, header(&p, VGPU_WORKER_REQUEST, 7); length += 7)
 W7(request_inner_over, header(&p, VGPU_WORKER_REQUEST, 8); length += 8; p.body[4] = 1)
 W7(request_inner_under, header(&p, VGPU_WORKER_REQUEST, 40); length += 40; p.body[4] = 31)
@@ -601,7 +600,6 @@ int main(void)
         T(w7_grant_with_body),
         T(w7_recall_short),
         T(w7_recall_long),
-        T(w7_recall_reserved),
         T(w7_request_short),
         T(w7_request_inner_over),
         T(w7_request_inner_under),

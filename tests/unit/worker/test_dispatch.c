@@ -229,7 +229,7 @@ static void p19_room_when_a_launch_starts(void **state)
     struct rig *rig = *state;
     uint64_t module = rig_load(rig), spin = rig_kernel(rig, module, "spin"), number;
     struct request q = req_launch(spin, NULL, 0);
-    vgpu_lease_recall(&rig->lease, 1, 0, 0);
+    vgpu_lease_recall(&rig->lease, 1, 0, 0, 0);
     vgpu_engine_wake(rig->engine);
     while (!vgpu_lease_take_return(&rig->lease, &number))
         poll(NULL, 0, 1);

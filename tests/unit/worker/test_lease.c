@@ -40,7 +40,7 @@ static void w4_recall_lets_work_go_on_until_the_grace_is_over(void **state)
     (void)state;
     vgpu_lease_grant(&l, 5);
     assert_int_equal(vgpu_lease_deadline(&l), UINT64_MAX);
-    assert_true(vgpu_lease_recall(&l, 5, 1000000, 2));
+    assert_true(vgpu_lease_recall(&l, 5, 1000000, 2, 0));
     assert_int_equal(vgpu_lease_gate(&l), VGPU_GATE_RECALLED);
     assert_int_equal(vgpu_lease_deadline(&l), 1002000);
     assert_false(vgpu_lease_tick(&l, 1001999));
@@ -63,7 +63,7 @@ static void w4_no_grace(void **state)
     struct vgpu_lease l = fresh();
     (void)state;
     vgpu_lease_grant(&l, 5);
-    assert_true(vgpu_lease_recall(&l, 5, 77, 0));
+    assert_true(vgpu_lease_recall(&l, 5, 77, 0, 0));
     assert_int_equal(vgpu_lease_gate(&l), VGPU_GATE_STOPPING);
 }
 
@@ -73,7 +73,7 @@ static void w4_release_inside_the_grace(void **state)
     uint64_t number = 0;
     (void)state;
     vgpu_lease_grant(&l, 5);
-    vgpu_lease_recall(&l, 5, 0, 1000);
+    vgpu_lease_recall(&l, 5, 0, 1000, 0);
     vgpu_lease_release(&l);
     /* The grace's end comes when the engine has let go already: nothing moves. */
     assert_false(vgpu_lease_tick(&l, UINT64_MAX));
@@ -88,17 +88,17 @@ static void w4_recall_of_what_is_not_held(void **state)
     struct vgpu_lease l = fresh();
     uint64_t number = 0;
     (void)state;
-    assert_false(vgpu_lease_recall(&l, 0, 0, 0));
+    assert_false(vgpu_lease_recall(&l, 0, 0, 0, 0));
     vgpu_lease_grant(&l, 5);
-    assert_false(vgpu_lease_recall(&l, 4, 0, 0));
-    assert_false(vgpu_lease_recall(&l, 6, 0, 0));
+    assert_false(vgpu_lease_recall(&l, 4, 0, 0, 0));
+    assert_false(vgpu_lease_recall(&l, 6, 0, 0, 0));
     assert_int_equal(vgpu_lease_gate(&l), VGPU_GATE_OPEN);
-    vgpu_lease_recall(&l, 5, 0, 0);
+    vgpu_lease_recall(&l, 5, 0, 0, 0);
     vgpu_lease_release(&l);
-    assert_false(vgpu_lease_recall(&l, 5, 0, 0)); /* crossed with the RETURN */
+    assert_false(vgpu_lease_recall(&l, 5, 0, 0, 0)); /* crossed with the RETURN */
     assert_int_equal(vgpu_lease_gate(&l), VGPU_GATE_RETURNED);
     vgpu_lease_take_return(&l, &number);
-    assert_false(vgpu_lease_recall(&l, 5, 0, 0));
+    assert_false(vgpu_lease_recall(&l, 5, 0, 0, 0));
     assert_int_equal(vgpu_lease_gate(&l), VGPU_GATE_CLOSED);
 }
 
@@ -107,12 +107,12 @@ static void w4_second_recall_only_shortens(void **state)
     struct vgpu_lease l = fresh();
     (void)state;
     vgpu_lease_grant(&l, 5);
-    vgpu_lease_recall(&l, 5, 0, 1000);
-    vgpu_lease_recall(&l, 5, 0, 5000);
+    vgpu_lease_recall(&l, 5, 0, 1000, 0);
+    vgpu_lease_recall(&l, 5, 0, 5000, 0);
     assert_int_equal(vgpu_lease_deadline(&l), 1000000);
-    vgpu_lease_recall(&l, 5, 0, 10);
+    vgpu_lease_recall(&l, 5, 0, 10, 0);
     assert_int_equal(vgpu_lease_deadline(&l), 10000);
-    assert_true(vgpu_lease_recall(&l, 5, 10, 0));
+    assert_true(vgpu_lease_recall(&l, 5, 10, 0, 0));
     assert_int_equal(vgpu_lease_gate(&l), VGPU_GATE_STOPPING);
 }
 
@@ -121,7 +121,7 @@ static void w4_grace_that_overflows(void **state)
     struct vgpu_lease l = fresh();
     (void)state;
     vgpu_lease_grant(&l, 5);
-    vgpu_lease_recall(&l, 5, UINT64_MAX - 10, UINT32_MAX);
+    vgpu_lease_recall(&l, 5, UINT64_MAX - 10, UINT32_MAX, 0);
     assert_int_equal(vgpu_lease_gate(&l), VGPU_GATE_RECALLED);
     assert_int_equal(vgpu_lease_deadline(&l), UINT64_MAX);
 }
@@ -132,7 +132,7 @@ static void w4_a_new_lease_forgets_the_old_recall(void **state)
     uint64_t number = 0;
     (void)state;
     vgpu_lease_grant(&l, 5);
-    vgpu_lease_recall(&l, 5, 0, 1);
+    vgpu_lease_recall(&l, 5, 0, 1, 0);
     vgpu_lease_release(&l);
     vgpu_lease_take_return(&l, &number);
     vgpu_lease_grant(&l, 6);

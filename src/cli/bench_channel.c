@@ -217,7 +217,8 @@ static bool measure_channel(struct bench *bench, bool local, const struct vgpu_f
     row = add(report, "nop_asleep", "call, worker asleep", BENCH_TIME, &samples, 0);
     bench_summarize(&bare);
     if (bare.count && local) {
-        double median_ns = (double)bare.ns[bare.count / 2];
+        const size_t middle = bare.count / 2;
+        double median_ns = (double)bare.ns[middle];
         bench_row_beside(row, median_ns, "eventfd there and back");
         bench_row_goal(row, BENCH_AT_MOST, ASLEEP_GOAL * median_ns,
                        "%.1f x an eventfd there and back", ASLEEP_GOAL);

@@ -95,7 +95,7 @@ static void draw_row(FILE *out, const struct axis *axis, const struct bench_row 
                 "\" fill-opacity=\"0.09\"/>\n",
                 least ? at : LEFT, y + 2, least ? LEFT + PLOT - at : at - LEFT, STRIP - 14);
     }
-    for (double power = axis->low; power <= axis->high + 0.5; power++) {
+    for (int power = (int)axis->low; power <= (int)axis->high; power++) {
         double at = place(axis, pow(10, power));
         char label[32];
         bench_format(label, sizeof(label), row->unit, pow(10, power));

@@ -14,7 +14,7 @@
 #include "mediator/lease.h"
 #include "mediator/ledger.h"
 #include "mediator/list.h"
-#include "mediator/lock.h"
+#include "common/lock.h"
 #include "mediator/loop.h"
 #include "mediator/quota.h"
 #include "mediator/settings.h"

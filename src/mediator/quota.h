@@ -41,6 +41,10 @@ int vgpu_quota_take(struct vgpu_quota *quota, uint32_t *slot);
 /* That process is gone: what it held is free. */
 void vgpu_quota_give_back(struct vgpu_quota *quota, uint32_t slot);
 
+/* What the process with that slot says that it has done; of no use once another has the slot. Read
+ * each field once: it may change at any time, and to anything. */
+const struct vgpu_usage *vgpu_quota_usage(const struct vgpu_quota *quota, uint32_t slot);
+
 /* What all its processes hold: at most the quota, whatever they say. */
 uint64_t vgpu_quota_held(const struct vgpu_quota *quota);
 /* Their GPU contexts: at least one for each process, which may make it at any time, and at most

@@ -140,11 +140,11 @@ bool vgpu_broker_start_worker(struct vgpu_tenant *t, struct vgpu_session *s,
     if (now < t->start_again_ns)
         return refuse_worker(refusal, CUDA_ERROR_OPERATING_SYSTEM,
                              "no worker could be started lately; the host's log says why");
-    if (!card_has_room(m, t->gpu, why)) {
+    if (!card_has_room(m, t->seat->gpu, why)) {
         uint32_t suppressed;
         if (may_log_guest(t, &suppressed))
             vgpu_log(VGPU_LOG_WARN, "gpu-full", "vm=%u gpu=%u reason=\"%s\" suppressed=%u",
-                     t->vm_id, t->gpu, why, suppressed);
+                     t->vm_id, t->seat->gpu, why, suppressed);
         return refuse_worker(refusal, CUDA_ERROR_OUT_OF_MEMORY, why);
     }
     if (t->worker_count > t->max_sessions + ENDING_WORKERS_MAX ||

@@ -57,7 +57,7 @@ static void on_lease_timer(struct vgpu_timer *timer)
 static struct vgpu_sched_config sched_config(const struct vgpu_mediator *m)
 {
     struct vgpu_sched_config config = {
-        .tenants = m->slot_count,
+        .tenants = VGPU_SEATS * m->slot_count,
         .gpus = m->gpu_count,
         .mode = m->settings->mode,
         .slots = m->settings->leases,

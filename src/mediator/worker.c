@@ -16,6 +16,7 @@
 #include "mediator/broker.h"
 #include "mediator/launch.h"
 #include "mediator/probe.h"
+#include "mediator/seat.h"
 #include "mediator/tenant_window.h"
 #include "vgpu/curesult.h"
 #include "vgpu/worker.h"
@@ -399,6 +400,7 @@ int vgpu_worker_start(struct vgpu_mediator *m, struct vgpu_tenant *tenant, uint6
     }
     w->mediator = m;
     w->tenant = tenant;
+    w->seat = tenant->seat;
     w->id = ++m->last_worker_id;
     w->session_id = session_id;
     w->timer.call = on_timer;
@@ -407,7 +409,7 @@ int vgpu_worker_start(struct vgpu_mediator *m, struct vgpu_tenant *tenant, uint6
     w->source.call = on_event;
     w->source.fd = w->voice.source.fd = -1;
     w->voice.mediator = m;
-    int rc = vgpu_quota_take(tenant->quota, &w->slot);
+    int rc = vgpu_quota_take(w->seat->quota, &w->slot);
     if (rc) {
         snprintf(why, 128, "too many sessions of one tenant: %u", VGPU_ACCOUNT_SLOTS);
         free(w);
@@ -418,12 +420,13 @@ int vgpu_worker_start(struct vgpu_mediator *m, struct vgpu_tenant *tenant, uint6
         snprintf(why, 128, "cannot start a worker: %s", strerror(-rc));
         close_socket(w);
         vgpu_voice_close(&w->voice);
-        vgpu_quota_give_back(tenant->quota, w->slot);
+        vgpu_quota_give_back(w->seat->quota, w->slot);
         free(w);
         return rc;
     }
     vgpu_list_append(&m->workers, &w->node);
-    vgpu_lease_member_add(&tenant->lease, &w->lease);
+    vgpu_lease_member_add(&w->seat->lease, &w->lease);
+    w->seat->worker_count++;
     tenant->worker_count++;
     arm(w, m->settings->start_ms * VGPU_NS_PER_MS);
     vgpu_log(VGPU_LOG_DEBUG, "worker-start", "vm=%u session=0x%llx pid=%d", tenant->vm_id,
@@ -455,7 +458,7 @@ static void on_gone(struct vgpu_worker *w, int status)
         ;
     vgpu_voice_close(&w->voice);
     /* The driver has taken its memory back with the process. */
-    vgpu_quota_give_back(tenant->quota, w->slot);
+    vgpu_quota_give_back(w->seat->quota, w->slot);
     bool signalled = WIFSIGNALED(status);
     snprintf(how, sizeof(how), signalled ? "killed by signal %d" : "exited with status %d",
              signalled ? WTERMSIG(status) : WEXITSTATUS(status));
@@ -477,6 +480,7 @@ static void on_gone(struct vgpu_worker *w, int status)
     vgpu_lease_member_remove(m->leases, &w->lease, vgpu_loop_now(m->loop));
     vgpu_list_remove(&w->node);
     tenant->worker_count--;
+    (void)vgpu_seat_worker_gone(m, tenant, w->seat);
     vgpu_tenant_worker_gone(w);
     free(w);
     vgpu_broker_release(m, tenant);

@@ -14,6 +14,7 @@ struct vgpu_worker {
     struct vgpu_list node; /* in the mediator's workers */
     struct vgpu_mediator *mediator;
     struct vgpu_tenant *tenant;
+    struct vgpu_seat *seat;       /* of the tenant: where it was started */
     struct vgpu_session *session; /* NULL: nobody waits for it, it is ending */
     uint64_t id;                  /* never used twice */
     uint64_t session_id;          /* for logs */

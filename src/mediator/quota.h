@@ -24,6 +24,7 @@ struct vgpu_quota {
     uint64_t quota_bytes; /* what workers are told from now on */
     int fd;               /* the memory file, close-on-exec */
     struct vgpu_account_page *page;
+    bool counted;        /* while somebody sums: it is in the sum */
     uint32_t slot_count; /* as in the page, which others can write */
     uint64_t taken[(VGPU_ACCOUNT_SLOTS + 63) / 64];
 };

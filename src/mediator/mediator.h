@@ -27,6 +27,8 @@
 
 struct vgpu_link;
 struct vgpu_probe;
+struct vgpu_stats;
+struct vgpu_stats_vm;
 struct vgpu_window;
 struct vgpu_worker;
 
@@ -106,6 +108,8 @@ struct vgpu_tenant {
     uint64_t start_again_ns; /* no worker is started before */
 
     uint64_t requests, errors, bytes_in, bytes_out, opened, late_answers;
+    struct vgpu_stats_vm *stats;                 /* the same and more, of all its connections */
+    uint64_t asked_ns;                           /* outstanding: since when */
     uint64_t left_ns, left_leases, left_recalls; /* of seats that it has left */
 };
 
@@ -132,6 +136,8 @@ struct vgpu_mediator {
     uint32_t max_vms;             /* as it was at the start */
     uint32_t slot_count;          /* 2 * max_vms */
     struct vgpu_ledger ledger;
+    struct vgpu_stats *stats;
+    double start_time_s; /* since 1970 */
     struct vgpu_list links, workers, endpoints, watches, quotas;
     struct vgpu_probe *probe; /* asks what GPUs there are; NULL: it has been said */
     struct vgpu_list endpoint_hash[VGPU_ENDPOINT_HASH]; /* by VM number */

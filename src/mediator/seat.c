@@ -31,7 +31,8 @@ static int take(struct vgpu_mediator *m, struct vgpu_tenant *t, struct vgpu_seat
     if (rc)
         return rc;
     uint32_t number = t->slot + (uint32_t)(seat - t->seats) * m->slot_count;
-    rc = vgpu_lease_tenant_add(m->leases, &seat->lease, number, &what, vgpu_loop_now(m->loop));
+    rc = vgpu_lease_tenant_add(m->leases, &seat->lease, number, &what, t->stats,
+                               vgpu_loop_now(m->loop));
     if (rc) {
         vgpu_quota_leave(quota);
         return rc;

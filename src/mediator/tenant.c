@@ -14,6 +14,7 @@
 #include "mediator/link.h"
 #include "mediator/local.h"
 #include "mediator/seat.h"
+#include "mediator/stats.h"
 #include "mediator/tenant_window.h"
 #include "mediator/worker.h"
 
@@ -46,6 +47,7 @@ struct vgpu_session *vgpu_tenant_session_open(struct vgpu_tenant *t, uint64_t id
     vgpu_list_append(&t->sessions, &s->node);
     t->session_count += id != 0;
     t->opened++;
+    t->stats->sessions++;
     return s;
 }
 
@@ -104,7 +106,9 @@ static struct vgpu_tenant *make_tenant(struct vgpu_mediator *m, uint32_t vm_id, 
     t->vm_id = vm_id;
     t->account = account;
     vgpu_list_init(&t->sessions);
+    t->stats = vgpu_stats_join(m->stats, account);
     if (!join(m, t, a)) {
+        vgpu_stats_leave(t->stats, vgpu_loop_now(m->loop));
         free(t);
         return NULL;
     }
@@ -155,10 +159,23 @@ static void log_attached(const struct vgpu_link *link, const struct vgpu_tenant 
              suppressed);
 }
 
+static void count_attached(const struct vgpu_link *link, const struct vgpu_tenant *t)
+{
+    struct vgpu_stats_vm *s = t->stats;
+    link->mediator->stats->links++;
+    s->attaches++;
+    s->local = !link->endpoint;
+    s->number = s->local ? link->local_uid : t->vm_id;
+    s->pool = t->pool;
+    s->gpu = t->seat->gpu;
+    s->priority = t->priority;
+}
+
 static void refuse(struct vgpu_link *link, uint32_t vm_id, uint32_t reason, const char *text)
 {
     uint32_t suppressed;
     struct vgpu_mediator *m = link->mediator;
+    m->stats->refusals++;
     if (vgpu_log_limit_take(&m->stranger_limit, vgpu_loop_now(m->loop), &suppressed)) {
         char name[200], quoted[300];
         vgpu_log(VGPU_LOG_WARN, "refused", "vm=%u refusal=%u socket=%s reason=%s suppressed=%u",
@@ -218,6 +235,7 @@ void vgpu_broker_hello(struct vgpu_link *link, const struct vgpu_link_hello *hel
     link->order.channels = t->window;
     link->order.brings = t->window && !local;
     link->order.window = t->window && local;
+    count_attached(link, t);
     log_attached(link, t, hello);
     uint8_t message[VGPU_FRAME_MAX];
     vgpu_link_send(link, message,
@@ -270,6 +288,7 @@ void vgpu_broker_release(struct vgpu_mediator *m, struct vgpu_tenant *t)
         return;
     m->tenants[t->slot] = NULL;
     vgpu_seat_leave_all(m, t);
+    vgpu_stats_leave(t->stats, vgpu_loop_now(m->loop));
     free(t);
 }
 

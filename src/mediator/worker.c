@@ -208,6 +208,11 @@ static void lease_recall(struct vgpu_lease_member *member, uint64_t lease, uint3
 static void lease_kill(struct vgpu_lease_member *member)
 {
     struct vgpu_worker *w = vgpu_list_entry(member, struct vgpu_worker, lease);
+    if (!w->killed) {
+        w->tenant->stats->watchdog_kills++;
+        w->mediator->stats->watchdog_kills++;
+        w->mediator->stats->gpus[w->seat->gpu].watchdog_kills++;
+    }
     vgpu_worker_kill(w, CUDA_ERROR_LAUNCH_TIMEOUT,
                      "a kernel ran too long while others waited for the GPU");
 }
@@ -428,6 +433,8 @@ int vgpu_worker_start(struct vgpu_mediator *m, struct vgpu_tenant *tenant, uint6
     vgpu_lease_member_add(&w->seat->lease, &w->lease);
     w->seat->worker_count++;
     tenant->worker_count++;
+    tenant->stats->workers++;
+    m->stats->workers++;
     arm(w, m->settings->start_ms * VGPU_NS_PER_MS);
     vgpu_log(VGPU_LOG_DEBUG, "worker-start", "vm=%u session=0x%llx pid=%d", tenant->vm_id,
              (unsigned long long)session_id, (int)w->pid);
@@ -457,6 +464,8 @@ static void on_gone(struct vgpu_worker *w, int status)
     for (unsigned i = 0; i < LAST_BUDGET && read_packet(w); i++)
         ;
     vgpu_voice_close(&w->voice);
+    vgpu_stats_take(m->stats, tenant->stats, w->seat->gpu, &w->seen,
+                    vgpu_quota_usage(w->seat->quota, w->slot), vgpu_loop_now(m->loop));
     /* The driver has taken its memory back with the process. */
     vgpu_quota_give_back(w->seat->quota, w->slot);
     bool signalled = WIFSIGNALED(status);

@@ -8,6 +8,7 @@
 
 #include "mediator/arena.h"
 #include "mediator/mediator.h"
+#include "mediator/stats.h"
 #include "mediator/voice.h"
 
 struct vgpu_worker {
@@ -19,9 +20,10 @@ struct vgpu_worker {
     uint64_t id;                  /* never used twice */
     uint64_t session_id;          /* for logs */
     pid_t pid;
-    struct vgpu_source source; /* fd -1: closed */
-    struct vgpu_voice voice;   /* its stderr */
-    uint32_t slot;             /* in its tenant's account */
+    struct vgpu_source source;   /* fd -1: closed */
+    struct vgpu_voice voice;     /* its stderr */
+    uint32_t slot;               /* in its tenant's account */
+    struct vgpu_stats_seen seen; /* of what it says that it did */
     bool ready;
     bool killed;
     bool gone;          /* reaped: its pid is no longer its own */

@@ -164,11 +164,11 @@ static void keep_fixed(struct vgpu_settings *fresh, struct vgpu_settings *old)
     }
     if ((fresh->listen && !same_listen) || !same_watch || !same_pools || !same_worker ||
         fresh->max_vms != old->max_vms || fresh->has_worker_uid_base != old->has_worker_uid_base ||
-        fresh->worker_uid_base != old->worker_uid_base)
+        fresh->worker_uid_base != old->worker_uid_base || fresh->mode != old->mode)
         vgpu_log(
             VGPU_LOG_WARN, "reload",
-            "reason=\"listen, watch, pools, max_vms, worker and worker_uid_base change only when "
-            "the mediator starts again\"");
+            "reason=\"listen, watch, pools, max_vms, worker, worker_uid_base and mode change only "
+            "when the mediator starts again\"");
     char *listen = fresh->listen;
     fresh->listen = old->listen;
     old->listen = listen;
@@ -177,6 +177,7 @@ static void keep_fixed(struct vgpu_settings *fresh, struct vgpu_settings *old)
     old->worker = worker;
     memcpy(fresh->pools, old->pools, sizeof(fresh->pools));
     fresh->max_vms = old->max_vms;
+    fresh->mode = old->mode;
     fresh->has_worker_uid_base = old->has_worker_uid_base;
     fresh->worker_uid_base = old->worker_uid_base;
 }

@@ -77,7 +77,7 @@ void vgpu_tenant_end_sessions(struct vgpu_tenant *t)
 /* Puts it on a GPU of its pool, which has at least one. */
 static bool join(struct vgpu_mediator *m, struct vgpu_tenant *t, const struct vgpu_admission *a)
 {
-    uint32_t gpu = vgpu_seat_choose(m, (char)a->pool_id);
+    uint32_t gpu = vgpu_seat_choose(m, (char)a->pool_id, a->memory);
     if (gpu == VGPU_SEAT_NONE)
         return false;
     int rc = vgpu_seat_join(m, t, gpu, &a->share, a->memory);
@@ -125,7 +125,7 @@ static bool take_again(struct vgpu_mediator *m, struct vgpu_tenant *t, uint64_t 
     if (t->account != account)
         return false;
     if (t->pool != (char)a->pool_id)
-        gpu = vgpu_seat_choose(m, (char)a->pool_id);
+        gpu = vgpu_seat_choose(m, (char)a->pool_id, a->memory);
     if (gpu == VGPU_SEAT_NONE || vgpu_seat_move(m, t, gpu, &a->share, a->memory))
         return false;
     t->pool = (char)a->pool_id;

@@ -392,6 +392,12 @@ class Quarantine(Base):
             wait_for('its end', lambda: pid not in self.mediator.workers())
         wait_for('quarantine', lambda: self.vm(7)['state'] == 'quarantined')
         self.assertEqual(self.vm(7)['faults'], 3)
+        self.ask('release', vms=[7])
+        self.open(d, 9)
+        self.ok(d.ask(say_in(9, 'fault 700')))
+        self.ok(d.ask(link.named(link.SESSION_CLOSE, 9)))
+        wait_for('the fault', lambda: self.vm(7)['faults'] == 4)
+        self.ok(d.ask(say('pid')))  # it counts from 0 again
 
     def test_k31_watchdog_counts_more(self):
         d, other = self.device(7), self.device(8)

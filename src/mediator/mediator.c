@@ -136,58 +136,6 @@ static int dial_configured(struct vgpu_mediator *m, const struct vgpu_settings *
     return rc;
 }
 
-static bool same_text(const char *a, const char *b)
-{
-    return !a == !b && (!a || !strcmp(a, b));
-}
-
-static void swap(char **a, char **b)
-{
-    char *text = *a;
-    *a = *b;
-    *b = text;
-}
-
-/* What was fixed at the start stays as it was, and the log says so. */
-static void keep_fixed(struct vgpu_settings *fresh, struct vgpu_settings *old)
-{
-    bool same_listen =
-        !fresh->listen == !old->listen && (!fresh->listen || !strcmp(fresh->listen, old->listen));
-    bool same_watch = true;
-    for (uint32_t i = 0; i < fresh->watch_count; i++) {
-        bool found = false;
-        for (uint32_t j = 0; j < old->watch_count; j++)
-            found |= !strcmp(fresh->watch[i], old->watch[j]);
-        same_watch &= found;
-    }
-    bool same_worker = !fresh->worker || (old->worker && !strcmp(fresh->worker, old->worker));
-    bool same_pools = true;
-    for (uint32_t p = 0; p < VGPU_POOL_COUNT; p++) {
-        const struct vgpu_pool_setting *a = &fresh->pools[p], *b = &old->pools[p];
-        same_pools &= vgpu_settings_same_pool(a, b);
-    }
-    bool same_control = same_text(fresh->control, old->control) &&
-                        same_text(fresh->registry, old->registry) &&
-                        same_text(fresh->admin_group, old->admin_group);
-    if ((fresh->listen && !same_listen) || !same_control || !same_watch || !same_pools ||
-        !same_worker || fresh->max_vms != old->max_vms ||
-        fresh->has_worker_uid_base != old->has_worker_uid_base ||
-        fresh->worker_uid_base != old->worker_uid_base || fresh->mode != old->mode)
-        vgpu_log(VGPU_LOG_WARN, "reload",
-                 "reason=\"listen, watch, control, registry, admin_group, pools, max_vms, worker, "
-                 "worker_uid_base and mode change only when the mediator starts again\"");
-    swap(&fresh->listen, &old->listen);
-    swap(&fresh->worker, &old->worker);
-    swap(&fresh->control, &old->control);
-    swap(&fresh->registry, &old->registry);
-    swap(&fresh->admin_group, &old->admin_group);
-    memcpy(fresh->pools, old->pools, sizeof(fresh->pools));
-    fresh->max_vms = old->max_vms;
-    fresh->mode = old->mode;
-    fresh->has_worker_uid_base = old->has_worker_uid_base;
-    fresh->worker_uid_base = old->worker_uid_base;
-}
-
 static void reload(struct daemon *d)
 {
     struct vgpu_mediator *m = &d->m;
@@ -214,7 +162,10 @@ static void reload(struct daemon *d)
     }
     if (d->options->log_level_said)
         fresh->log_level = old->log_level;
-    keep_fixed(fresh, old);
+    if (vgpu_settings_keep_fixed(fresh, old))
+        vgpu_log(VGPU_LOG_WARN, "reload",
+                 "reason=\"listen, watch, control, registry, admin_group, pools, max_vms, worker, "
+                 "worker_uid_base and mode change only when the mediator starts again\"");
     m->settings = fresh;
     vgpu_log_set_level(fresh->log_level);
     struct vgpu_sched_config config = sched_config(m);

@@ -31,6 +31,8 @@ struct vgpu_policy_change {
     char from; /* ASSIGN_GPU: the pool that it leaves, 0: none */
 };
 #define VGPU_POLICY_NEW_GPU UINT32_MAX
+#define VGPU_POLICY_WAITING                                                                        \
+    1024u /* changes that wait, at most; clients alone cannot have so many */
 
 struct vgpu_policy {
     struct vgpu_mediator *m;
@@ -77,6 +79,11 @@ int vgpu_policy_audit(struct vgpu_mediator *m, struct vgpu_policy_read *read, ui
 
 /* Something was set aside for a time, or somebody had too many faults: sees to it soon. */
 void vgpu_policy_look(struct vgpu_mediator *m);
+
+/* Starts the next change, if none is running. */
+void vgpu_policy_pump(struct vgpu_policy *policy);
+/* policy_time.c: the time has come to look. */
+void vgpu_policy_on_timer(struct vgpu_timer *timer);
 
 /* The tenant whose number that is, if it is a local client; else NULL. */
 struct vgpu_tenant *vgpu_policy_local(const struct vgpu_mediator *m, uint32_t vm);

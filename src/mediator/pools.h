@@ -14,6 +14,8 @@ void vgpu_pools_make(struct vgpu_mediator *m, const struct vgpu_inventory *inven
 
 /* Whether the GPU is one that somebody may see: in a pool, or the host's. */
 bool vgpu_pools_shown(const struct vgpu_gpu *gpu);
+/* A place in the table that a further software GPU can have. */
+bool vgpu_pools_is_free(const struct vgpu_gpu *gpu);
 /* Its name: the UUID, "cuda:N" or "software:N"; of VGPU_REGISTRY_GPU_NAME bytes. */
 void vgpu_pools_gpu_name(const struct vgpu_mediator *m, uint32_t gpu, char *name);
 /* The number of one that somebody named; UINT32_MAX: there is none. */

@@ -203,12 +203,12 @@ import vgpu_control, json.decoder, encodings.idna  # while they can be read
 groups = [int(g) for g in sys.argv[3].split(',') if g]
 os.setgroups(groups); os.setgid(65534); os.setuid(65534)
 c = vgpu_control.Control(sys.argv[1])
-try:
-    for request in sys.argv[4:]:
+for request in sys.argv[4:]:
+    try:
         c.send(request.encode() + b'\\n')
-        print(c.line())
-except (BrokenPipeError, ConnectionResetError):
-    print('closed')
+    except BrokenPipeError:  # turned away: it says why
+        pass
+    print(c.line())
 '''
 
 
@@ -227,7 +227,7 @@ class Who(Case):
         out = subprocess.run([sys.executable, '-c', AS_NOBODY, self.path,
                               os.path.join(os.environ['VGPU_SOURCE'], 'tests', 'support'), groups] + list(requests),
                              stdout=subprocess.PIPE, timeout=60, check=True).stdout.decode()
-        return [eval(line) for line in out.splitlines() if line != 'closed']  # what repr wrote
+        return [eval(line) for line in out.splitlines()]  # what repr wrote
 
     def test_reader_reads_and_changes_nothing(self):
         status, change, vms = self.nobody('{"op": "status"}', '{"op": "register-vm", "vms": [7]}', '{"op": "list-vms"}')

@@ -30,6 +30,7 @@ struct facts {
     uint32_t pool, priority, vm_id, protocol, capabilities, generation, link_state;
     bool has_gpu;
     char why_no_gpu[512];
+    char transport[320]; /* how a program's requests travel now, and why; empty: no session */
     struct vgpu_device_info_wire gpu;
 };
 
@@ -62,6 +63,8 @@ static int collect(struct vgpu *gpu, struct facts *facts)
         return 0;
     }
     if (vgpu_session_open(gpu, &session) == 0) {
+        cli_harmless(facts->transport, sizeof(facts->transport), vgpu_session_transport(session),
+                     0);
         facts->has_gpu = vgpu_device_info(session, &facts->gpu) == 0;
         if (!facts->has_gpu)
             snprintf(facts->why_no_gpu, sizeof(facts->why_no_gpu), "%s", vgpu_last_error_text());
@@ -105,6 +108,8 @@ static void print_text(const struct facts *facts)
     printf("mediator      %s\n",
            facts->link_state & VGPU_LINK_ATTACHED ? "attached" : "not attached");
     printf("generation    %" PRIu32 "\n", facts->generation);
+    if (facts->transport[0])
+        printf("transport     %s\n", facts->transport);
     if (!facts->has_gpu)
         return;
     format_uuid(gpu->uuid, uuid);
@@ -179,8 +184,13 @@ static void print_json(const struct facts *facts)
         printf("%s\"%s\"", first ? "" : ", ", capability_names[i].name);
         first = false;
     }
-    printf("], \"attached\": %s, \"generation\": %" PRIu32 ", \"gpu\": ",
+    printf("], \"attached\": %s, \"generation\": %" PRIu32 ", \"transport\": ",
            facts->link_state & VGPU_LINK_ATTACHED ? "true" : "false", facts->generation);
+    if (facts->transport[0])
+        cli_json_string(stdout, facts->transport);
+    else
+        printf("null");
+    printf(", \"gpu\": ");
     if (!facts->has_gpu) {
         printf("null}\n");
         return;

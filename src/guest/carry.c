@@ -120,14 +120,26 @@ int vgpu_carry_request(struct vgpu_session *session, const void *bytes, uint32_t
 {
     if (kept_as)
         return carry_kept(session, bytes, length, kept_as, deadline_ns, response, status);
-    struct vgpu_ticket ticket = {.bytes = response->bytes, .capacity = sizeof(response->bytes)};
-    int err = start(session, bytes, length, &ticket);
-    if (err == 0)
-        err = vgpu_channel_finish_until(session->channel, &ticket, deadline_ns);
+    struct vgpu_ticket ticket;
+    int err = vgpu_carry_start(session, bytes, length, response, &ticket);
+    return err < 0 ? err : vgpu_carry_finish(session, deadline_ns, response, &ticket, status);
+}
+
+int vgpu_carry_start(struct vgpu_session *session, const void *bytes, uint32_t length,
+                     struct vgpu_response *response, struct vgpu_ticket *ticket)
+{
+    *ticket = (struct vgpu_ticket){.bytes = response->bytes, .capacity = sizeof(response->bytes)};
+    return start(session, bytes, length, ticket);
+}
+
+int vgpu_carry_finish(struct vgpu_session *session, uint64_t deadline_ns,
+                      struct vgpu_response *response, struct vgpu_ticket *ticket, uint32_t *status)
+{
+    int err = vgpu_channel_finish_until(session->channel, ticket, deadline_ns);
     if (err == -ETIMEDOUT)
-        vgpu_channel_abandon(session->channel, &ticket);
+        vgpu_channel_abandon(session->channel, ticket);
     if (err == 0)
-        show(session, &ticket, response, status);
+        show(session, ticket, response, status);
     return err;
 }
 

@@ -20,6 +20,14 @@
 int vgpu_carry_request(struct vgpu_session *session, const void *bytes, uint32_t length,
                        uint32_t kept_as, uint64_t deadline_ns, struct vgpu_response *response,
                        uint32_t *status);
+/*
+ * The same in two halves, for who has many in flight: `response` is where the answer goes, and must
+ * stay with the ticket. finish: after any result, -ETIMEDOUT too, both are the caller's again.
+ */
+int vgpu_carry_start(struct vgpu_session *session, const void *bytes, uint32_t length,
+                     struct vgpu_response *response, struct vgpu_ticket *ticket);
+int vgpu_carry_finish(struct vgpu_session *session, uint64_t deadline_ns,
+                      struct vgpu_response *response, struct vgpu_ticket *ticket, uint32_t *status);
 /* STAGE_COPY of everything. As vgpu_stage_fill, but for the number and for what a failure leaves:
  * *made says whether there may be a stage. */
 int vgpu_carry_stage(struct vgpu_session *session, const char *what, uint32_t stage,

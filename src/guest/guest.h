@@ -22,6 +22,7 @@ enum vgpu_gate { VGPU_GATE_FREE, VGPU_GATE_SENDING, VGPU_GATE_SENT };
 
 struct vgpu_channel;
 struct vgpu_kept;
+struct vgpu_ticket;
 
 struct vgpu {
     struct vgpu_transport *transport;
@@ -103,6 +104,17 @@ struct vgpu_call {
 int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call,
                       uint32_t timeout_ms, struct vgpu_response *response,
                       struct vgpu_answer *answer, uint32_t *asked_id);
+
+/*
+ * The same in two halves, for who has several in flight; only with a session that has a channel.
+ * They run in order. `response` must stay where it is from start to finish. finish gives the result
+ * of vgpu_session_call, and both back to the caller whatever it is.
+ */
+int vgpu_session_start(struct vgpu_session *session, const struct vgpu_call *call,
+                       struct vgpu_response *response, struct vgpu_ticket *ticket);
+int vgpu_session_finish(struct vgpu_session *session, const char *what, uint32_t timeout_ms,
+                        struct vgpu_response *response, struct vgpu_ticket *ticket,
+                        struct vgpu_answer *answer);
 
 /* ERROR_CODE as a negative errno, with a text. */
 int vgpu_fail_error_code(const char *what, uint32_t error_code, const struct vgpu_answer *answer);

@@ -312,19 +312,16 @@ static int call_by_mailbox(struct vgpu_session *session, const struct vgpu_call 
     }
 }
 
-/* By the channel, where an answer is never "not yet". */
-static int call_by_channel(struct vgpu_session *session, const struct vgpu_call *call,
-                           const uint8_t *bytes, uint32_t length, uint32_t kept_as,
-                           uint32_t timeout_ms, struct vgpu_response *response,
-                           struct vgpu_answer *answer)
+/* What came of a request by the channel, where an answer is never "not yet". `err` is the
+ * carrier's. */
+static int take_carried(struct vgpu_session *session, const char *what, int err, uint32_t status,
+                        uint32_t timeout_ms, const struct vgpu_response *response,
+                        struct vgpu_answer *answer)
 {
-    uint32_t status = 0;
-    int err = vgpu_carry_request(session, bytes, length, kept_as, vgpu_deadline_ns(timeout_ms),
-                                 response, &status);
     if (err == -ESTALE)
-        return vgpu_carry_lost(session, call->what);
+        return vgpu_carry_lost(session, what);
     if (err == -ETIMEDOUT)
-        return vgpu_fail(-ETIMEDOUT, "%s: the GPU was not done within %" PRIu32 " ms", call->what,
+        return vgpu_fail(-ETIMEDOUT, "%s: the GPU was not done within %" PRIu32 " ms", what,
                          timeout_ms);
     if (err < 0)
         return err;
@@ -332,10 +329,40 @@ static int call_by_channel(struct vgpu_session *session, const struct vgpu_call 
     if (err < 0 && response->error_code == 0)
         return err;
     if (response->error_code != 0)
-        return vgpu_fail_error_code(call->what, response->error_code, err < 0 ? NULL : answer);
+        return vgpu_fail_error_code(what, response->error_code, err < 0 ? NULL : answer);
     if (response->length == 0)
         answer->status = status;
-    return answer->status == CUDA_SUCCESS ? 0 : vgpu_fail_status(call->what, answer);
+    return answer->status == CUDA_SUCCESS ? 0 : vgpu_fail_status(what, answer);
+}
+
+static int fail_too_long(const char *what)
+{
+    return vgpu_fail(-EINVAL, "%s: the request does not fit into %u bytes", what,
+                     VGPU_MAILBOX_BYTES);
+}
+
+int vgpu_session_start(struct vgpu_session *session, const struct vgpu_call *call,
+                       struct vgpu_response *response, struct vgpu_ticket *ticket)
+{
+    uint8_t bytes[VGPU_MAILBOX_BYTES];
+    uint32_t length = build_request(bytes, session->number, call);
+    if (length == 0)
+        return fail_too_long(call->what);
+    if (is_stale(session, false))
+        return fail_stale(call->what);
+    int err = vgpu_carry_start(session, bytes, length, response, ticket);
+    return err == -ESTALE ? vgpu_carry_lost(session, call->what) : err;
+}
+
+int vgpu_session_finish(struct vgpu_session *session, const char *what, uint32_t timeout_ms,
+                        struct vgpu_response *response, struct vgpu_ticket *ticket,
+                        struct vgpu_answer *answer)
+{
+    uint32_t status = 0;
+    if (timeout_ms == 0)
+        timeout_ms = vgpu_session_timeout_ms(session);
+    int err = vgpu_carry_finish(session, vgpu_deadline_ns(timeout_ms), response, ticket, &status);
+    return take_carried(session, what, err, status, timeout_ms, response, answer);
 }
 
 int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call,
@@ -347,8 +374,7 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
     uint8_t bytes[VGPU_MAILBOX_BYTES];
     uint32_t length = build_request(bytes, session->number, call);
     if (length == 0)
-        return vgpu_fail(-EINVAL, "%s: the request does not fit into %u bytes", call->what,
-                         VGPU_MAILBOX_BYTES);
+        return fail_too_long(call->what);
     if (is_stale(session, false))
         return fail_stale(call->what);
     if (timeout_ms == 0)
@@ -360,7 +386,10 @@ int vgpu_session_call(struct vgpu_session *session, const struct vgpu_call *call
                                               : vgpu_next_request_id(session->gpu);
         if (asked_id)
             *asked_id = kept_as;
-        return call_by_channel(session, call, bytes, length, kept_as, timeout_ms, response, answer);
+        uint32_t status = 0;
+        int err = vgpu_carry_request(session, bytes, length, kept_as, vgpu_deadline_ns(timeout_ms),
+                                     response, &status);
+        return take_carried(session, call->what, err, status, timeout_ms, response, answer);
     }
     uint32_t request_id = call->request_id ? call->request_id : vgpu_next_request_id(session->gpu);
     if (asked_id)

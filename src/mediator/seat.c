@@ -5,14 +5,40 @@
 #include <errno.h>
 #include <string.h>
 
-uint32_t vgpu_seat_choose(const struct vgpu_mediator *m, char pool)
+/* What nobody holds of a card, contexts included; as much as there can be where that is not known.
+ */
+static uint64_t free_bytes(const struct vgpu_mediator *m, uint32_t gpu)
 {
-    uint32_t best = VGPU_SEAT_NONE;
-    for (uint32_t i = 0; i < m->gpu_count; i++)
-        if (m->gpus[i].pool == pool &&
-            (best == VGPU_SEAT_NONE || m->gpus[i].tenants < m->gpus[best].tenants))
-            best = i;
-    return best;
+    uint64_t card = m->gpus[gpu].setting.memory_bytes, taken = 0;
+    if (!card)
+        return UINT64_MAX;
+    vgpu_list_each(node, &m->quotas)
+    {
+        const struct vgpu_quota *q = vgpu_list_entry(node, struct vgpu_quota, node);
+        if (q->gpu == gpu)
+            taken += vgpu_quota_held(q) + vgpu_quota_contexts(q) * m->settings->context_memory;
+    }
+    return taken < card ? card - taken : 0;
+}
+
+static uint32_t choose(const struct vgpu_mediator *m, char pool, uint64_t memory, bool any)
+{
+    struct vgpu_place_gpu gpus[VGPU_MEDIATOR_MAX_GPUS];
+    for (uint32_t i = 0; i < m->gpu_count; i++) {
+        const struct vgpu_gpu *gpu = &m->gpus[i];
+        gpus[i] = (struct vgpu_place_gpu){.usable = gpu->pool == pool &&
+                                                    (any || (!gpu->drain.until_ms && !gpu->stuck)),
+                                          .load = gpu->tenants,
+                                          .free_bytes = free_bytes(m, i)};
+    }
+    return vgpu_place(gpus, m->gpu_count, memory);
+}
+
+/* One that starts nothing now is better than none: who is attached there can wait. */
+uint32_t vgpu_seat_choose(const struct vgpu_mediator *m, char pool, uint64_t memory)
+{
+    uint32_t gpu = choose(m, pool, memory, false);
+    return gpu != VGPU_SEAT_NONE ? gpu : choose(m, pool, memory, true);
 }
 
 static struct vgpu_sched_tenant share_on(const struct vgpu_sched_tenant *share, uint32_t gpu)

@@ -8,11 +8,12 @@
 #define VGPU_MEDIATOR_SEAT_H
 
 #include "mediator/mediator.h"
+#include "mediator/sched/place.h"
 
-/* The GPU of the pool for a tenant that comes (seat NULL) or moves; VGPU_SEAT_NONE: none takes new
- * ones. */
-#define VGPU_SEAT_NONE UINT32_MAX
-uint32_t vgpu_seat_choose(const struct vgpu_mediator *m, char pool);
+/* The pool's GPU for a tenant with this quota that comes or moves (S12). VGPU_SEAT_NONE: none takes
+ * new ones. */
+#define VGPU_SEAT_NONE VGPU_PLACE_NONE
+uint32_t vgpu_seat_choose(const struct vgpu_mediator *m, char pool, uint64_t memory);
 
 /* The first place of a tenant that comes. 0 or a negative errno. */
 int vgpu_seat_join(struct vgpu_mediator *m, struct vgpu_tenant *t, uint32_t gpu,

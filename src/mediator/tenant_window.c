@@ -23,23 +23,25 @@ const char *vgpu_tenant_window_refusal(const struct vgpu_link_hello *hello)
 }
 
 /* Windows take at most half of the descriptors that there may be: the rest is for links and
- * workers, without which nobody is served at all. */
-static bool has_descriptors(const struct vgpu_mediator *m, uint32_t channels, char why[160])
+ * workers, without which nobody is served at all. Local clients leave a quarter of that to VMs. */
+static bool has_descriptors(const struct vgpu_mediator *m, bool local, uint32_t channels,
+                            char why[160])
 {
     uint32_t wanted = vgpu_window_descriptors(channels);
-    uint64_t most = m->files_limit / 2;
+    uint64_t most = local ? m->files_limit / 8 * 3 : m->files_limit / 2;
     if (m->window_files + wanted <= most)
         return true;
     snprintf(why, 160,
-             "windows have %u descriptors, %u more would be over %llu, half of the limit on files",
-             m->window_files, wanted, (unsigned long long)most);
+             "windows have %u descriptors, %u more would be over %llu, their share of the limit on "
+             "files, %llu",
+             m->window_files, wanted, (unsigned long long)most, (unsigned long long)m->files_limit);
     return false;
 }
 
 static struct vgpu_window *open_window(struct vgpu_mediator *m, bool local, uint64_t bytes,
                                        uint32_t channels, char why[160])
 {
-    if (!has_descriptors(m, channels, why))
+    if (!has_descriptors(m, local, channels, why))
         return NULL;
     struct vgpu_window *w = vgpu_window_create(bytes, channels);
     int rc = w ? 0 : -ENOMEM;

@@ -229,8 +229,8 @@ void vgpu_arena_detach(struct vgpu_channel_server *c)
     struct vgpu_pending *p;
     while ((p = TAILQ_FIRST(&c->waiting)))
         drop_alloc(c, &c->waiting, p);
-    TAILQ_FOREACH(p, &c->asked, link)
-    p->record.token = 0;
+    for (p = TAILQ_FIRST(&c->asked); p; p = TAILQ_NEXT(p, link))
+        p->record.token = 0;
     while ((p = TAILQ_FIRST(&c->extents_under))) {
         p->record.token = 0;
         if (p->extent == VGPU_EXTENT_FREE) {

@@ -436,8 +436,10 @@ CUresult vgpu_calls_mark_all(struct vgpu_calls *calls, struct vgpu_calls_marks *
 
 CUresult vgpu_calls_query(struct vgpu_calls *calls, struct vgpu_calls_marks *marks, bool wait)
 {
-    const struct vgpu_fence_ops *fences = calls->driver ? calls->driver->fences : NULL;
     CUresult first = CUDA_SUCCESS;
+    if (!marks->count)
+        return first;
+    const struct vgpu_fence_ops *fences = calls->driver->fences;
     while (marks->count) {
         struct vgpu_driver_fence *fence = marks->fence[marks->count - 1];
         CUresult status =

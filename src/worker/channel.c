@@ -73,7 +73,9 @@ static void answer_request(struct vgpu_channel_server *c, const struct vgpu_ring
 
 static void on_answer(struct vgpu_sink *sink, void *tag, const struct vgpu_answer *a)
 {
-    struct vgpu_channel_server *c = (struct vgpu_channel_server *)sink;
+    struct vgpu_channel_server *c =
+        (struct vgpu_channel_server *)(void *)((uint8_t *)sink -
+                                               offsetof(struct vgpu_channel_server, sink));
     if (!c->told)
         answer_request(c, tag, a);
     c->told = false;
@@ -174,13 +176,10 @@ static enum vgpu_channel_hold refuse_call(struct vgpu_channel_server *c,
  * has to be waited for first. */
 static bool is_awaited(struct vgpu_channel_server *c, const struct vgpu_driver_context *object)
 {
-    const struct vgpu_pending *p;
-    TAILQ_FOREACH(p, &c->calls, link)
-    {
-        if (p->object == object)
-            return true;
-    }
-    return c->frees > 0;
+    const struct vgpu_pending *p = TAILQ_FIRST(&c->calls);
+    while (p && p->object != object)
+        p = TAILQ_NEXT(p, link);
+    return p || c->frees > 0;
 }
 
 /* What has to be so before a call may run. */
@@ -212,12 +211,13 @@ static void run_frame(struct vgpu_channel_server *c, const struct vgpu_ring_reco
     struct vgpu_executor *x = c->executor;
     const struct vgpu_call_info *info = frame->info;
     bool earlier;
-    CUresult status = vgpu_execute_call(x, context, frame, &earlier);
-    if (!record->token)
-        return;
-    if (info->posted) /* its failure is deferred */
+    /* G11: it is queued, its failure will be deferred, and a backend may take its time. */
+    if (info->posted)
         vgpu_channel_answer(c, record, CUDA_SUCCESS, 0, NULL, 0);
-    else if (status == CUDA_SUCCESS)
+    CUresult status = vgpu_execute_call(x, context, frame, &earlier);
+    if (info->posted)
+        return;
+    if (status == CUDA_SUCCESS)
         vgpu_channel_answer(c, record, CUDA_SUCCESS, 0, frame->out,
                             info->out_count * 8u + frame->fill_length);
     else
@@ -375,7 +375,8 @@ bool vgpu_channel_turn(struct vgpu_channel_server *c)
         if (c->hold != VGPU_HOLD_NOTHING)
             break;
         n++;
-        if (atomic_load_explicit(c->jobs, memory_order_relaxed))
+        if (atomic_load_explicit(c->jobs, memory_order_relaxed) ||
+            atomic_load_explicit(c->orders, memory_order_relaxed))
             break;
     }
     if (!c->ring.error)
@@ -415,14 +416,17 @@ void vgpu_channel_settle(struct vgpu_channel_server *c)
 
 void vgpu_channel_init(struct vgpu_channel_server *c, struct vgpu_executor *executor,
                        struct vgpu_lease *lease, struct vgpu_reports *reports,
-                       const _Atomic uint32_t *jobs)
+                       const _Atomic uint32_t *jobs, const _Atomic uint32_t *orders)
 {
-    memset(c, 0, offsetof(struct vgpu_channel_server, extents));
+    memset(&c->sink, 0,
+           offsetof(struct vgpu_channel_server, extents) -
+               offsetof(struct vgpu_channel_server, sink));
     c->sink.answer = on_answer;
     c->executor = executor;
     c->lease = lease;
     c->reports = reports;
     c->jobs = jobs;
+    c->orders = orders;
     c->at.doorbell = c->at.interrupt = -1;
     TAILQ_INIT(&c->spare);
     TAILQ_INIT(&c->calls);
@@ -492,6 +496,7 @@ void vgpu_channel_detach(struct vgpu_channel_server *c)
     if (c->job)
         vgpu_dispatch_drop(c->at.dispatcher, c->job);
     c->job = NULL;
+    c->told = false;
     c->hold = VGPU_HOLD_NOTHING;
     /* Without the lease nothing is in flight: it was waited for before that went back. */
     if (gate != VGPU_GATE_CLOSED && gate != VGPU_GATE_RETURNED)

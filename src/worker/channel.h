@@ -68,21 +68,26 @@ enum vgpu_channel_hold {
 };
 
 struct vgpu_channel_server {
-    struct vgpu_sink sink; /* first: the dispatcher hands it back */
+    /* What was taken last, and what is made of it: private memory. */
+    _Alignas(64) uint8_t record[VGPU_RING_RECORD_UNITS_MAX * VGPU_RING_UNIT + VGPU_RING_UNIT];
+    _Alignas(64) uint8_t answer[VGPU_CALL_SLOTS_MAX * 8 + VGPU_CALL_FILL_MAX];
+    char text[VGPU_ANSWER_DATA_BYTES];
+
+    struct vgpu_sink sink; /* the dispatcher hands it back */
     struct vgpu_executor *executor;
     struct vgpu_lease *lease;
     struct vgpu_reports *reports;
-    const _Atomic uint32_t *jobs; /* how many wait in the queue: they come first */
+    const _Atomic uint32_t *jobs, *orders; /* how many wait: they come before the next record */
 
+    struct vgpu_attachment at;
+    struct vgpu_ring_server ring;
+    struct vgpu_job *job; /* HOLD_JOB */
+    uint64_t taken_ns;    /* the same: when */
+    enum vgpu_channel_hold hold;
+    bool told;       /* HOLD_JOB: it was answered before it runs */
     bool attached;   /* from attach to detach */
     bool fatal;      /* the mediator was told */
     bool registered; /* the staging, with the GPU */
-    struct vgpu_attachment at;
-    struct vgpu_ring_server ring;
-    enum vgpu_channel_hold hold;
-    struct vgpu_job *job; /* HOLD_JOB */
-    bool told;            /* that job was answered before it runs */
-    uint64_t taken_ns;    /* the same: when */
 
     struct vgpu_pending *pool;
     struct vgpu_pending_list spare;
@@ -96,15 +101,11 @@ struct vgpu_channel_server {
     uint8_t *bounce; /* VGPU_CHANNEL_BOUNCES of them */
     uint64_t bounces_used;
     struct vgpu_extents extents;
-
-    _Alignas(64) uint8_t record[VGPU_RING_RECORD_UNITS_MAX * VGPU_RING_UNIT + VGPU_RING_UNIT];
-    _Alignas(64) uint8_t answer[VGPU_CALL_SLOTS_MAX * 8 + VGPU_CALL_FILL_MAX];
-    char text[VGPU_ANSWER_DATA_BYTES];
 };
 
 void vgpu_channel_init(struct vgpu_channel_server *c, struct vgpu_executor *executor,
                        struct vgpu_lease *lease, struct vgpu_reports *reports,
-                       const _Atomic uint32_t *jobs);
+                       const _Atomic uint32_t *jobs, const _Atomic uint32_t *orders);
 /* Closes descriptors; calls no backend. */
 void vgpu_channel_destroy(struct vgpu_channel_server *c);
 

@@ -57,7 +57,8 @@ struct vgpu_job *vgpu_dispatch_new_job(struct vgpu_dispatcher *d, enum vgpu_job_
 /* One request on its way through submit. */
 struct submission {
     struct vgpu_dispatcher *d;
-    const struct vgpu_call *call;
+    const struct vgpu_call *call; /* the one below */
+    struct vgpu_call decoded;
     struct vgpu_answer *answer;
     struct vgpu_job *job; /* made for it; NULL: none (yet) */
     bool here;            /* from a channel: nothing of its waits behind others of its */
@@ -366,14 +367,25 @@ static void submit_call(struct submission *s)
     }
 }
 
+/* All but what the decoder fills. */
+static void begin(struct submission *s, struct vgpu_dispatcher *d, struct vgpu_answer *answer,
+                  bool here)
+{
+    s->d = d;
+    s->call = NULL;
+    s->answer = answer;
+    s->job = NULL;
+    s->here = here;
+    vgpu_answer_init(answer);
+}
+
 /* Under the lock. */
 static struct vgpu_job *submit(struct submission *s, const uint8_t *bytes, size_t length,
                                struct vgpu_sink *sink, void *tag)
 {
     struct vgpu_dispatcher *d = s->d;
-    struct vgpu_call call;
-    s->call = &call;
-    if (vgpu_request_decode(bytes, length, &call, s->answer))
+    s->call = &s->decoded;
+    if (vgpu_request_decode(bytes, length, &s->decoded, s->answer))
         return NULL;
     submit_call(s);
     struct vgpu_job *job = s->job;
@@ -400,8 +412,8 @@ struct vgpu_job *vgpu_dispatch_submit(struct vgpu_dispatcher *d, const uint8_t *
                                       size_t length, struct vgpu_sink *sink, void *tag,
                                       struct vgpu_answer *answer)
 {
-    struct submission s = {.d = d, .answer = answer};
-    vgpu_answer_init(answer);
+    struct submission s;
+    begin(&s, d, answer, false);
     pthread_mutex_lock(&d->lock);
     struct vgpu_job *job = submit(&s, bytes, length, sink, tag);
     pthread_mutex_unlock(&d->lock);
@@ -412,8 +424,8 @@ struct vgpu_job *vgpu_dispatch_submit_here(struct vgpu_dispatcher *d, const uint
                                            size_t length, struct vgpu_sink *sink, void *tag,
                                            struct vgpu_answer *answer)
 {
-    struct submission s = {.d = d, .answer = answer, .here = true};
-    vgpu_answer_init(answer);
+    struct submission s;
+    begin(&s, d, answer, true);
     pthread_mutex_lock(&d->lock);
     struct vgpu_job *job = submit(&s, bytes, length, sink, tag);
     pthread_mutex_unlock(&d->lock);

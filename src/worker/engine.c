@@ -40,8 +40,8 @@ struct order {
 };
 
 struct vgpu_engine {
+    struct vgpu_channel_server channel; /* the thread's; first: it is aligned */
     struct vgpu_executor executor;      /* the thread's, but for its atomics */
-    struct vgpu_channel_server channel; /* the thread's */
     struct vgpu_reports reports;
     struct vgpu_lease *lease;
     pthread_t thread;
@@ -394,7 +394,7 @@ int vgpu_engine_create(const struct vgpu_backend_ops *ops, struct vgpu_backend *
     e->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     e->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     vgpu_reports_init(&e->reports, e->fd);
-    vgpu_channel_init(&e->channel, &e->executor, lease, &e->reports, &e->queued);
+    vgpu_channel_init(&e->channel, &e->executor, lease, &e->reports, &e->queued, &e->order_count);
     int rc = e->fd < 0 || e->wake_fd < 0 ? -errno : start_thread(e);
     if (rc) {
         unmake(e);

@@ -48,8 +48,8 @@ void *vgpu_extents_find(const struct vgpu_extents *e, uint64_t offset, uint64_t 
     if (!e->has_channel)
         return NULL;
     uint64_t begin = e->channel + (write ? VGPU_CHANNEL_DOWNLOAD : VGPU_CHANNEL_UPLOAD);
-    uint64_t size = write ? VGPU_CHANNEL_DOWNLOAD_BYTES : VGPU_CHANNEL_UPLOAD_BYTES;
-    return inside(offset, bytes, begin, size) ? e->window + offset : NULL;
+    static_assert(VGPU_CHANNEL_DOWNLOAD_BYTES == VGPU_CHANNEL_UPLOAD_BYTES, "one size for both");
+    return inside(offset, bytes, begin, VGPU_CHANNEL_UPLOAD_BYTES) ? e->window + offset : NULL;
 }
 
 bool vgpu_extents_add(struct vgpu_extents *e, uint64_t offset, uint64_t bytes, bool registered)

@@ -60,7 +60,7 @@ static inline void vgpu_spin_looked(struct vgpu_spin *s, uint64_t longest_ns)
     if (longest_ns >= VGPU_SPIN_PREEMPTED_NS)
         s->cap_ns = s->cap_ns / 2 > VGPU_SPIN_CAP_MIN_NS ? s->cap_ns / 2 : VGPU_SPIN_CAP_MIN_NS;
     else if (s->cap_ns < VGPU_SPIN_MAX_NS)
-        s->cap_ns += VGPU_SPIN_MAX_NS / 64;
+        s->cap_ns += VGPU_SPIN_MAX_NS / 50;
 }
 
 #endif

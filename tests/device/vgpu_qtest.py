@@ -145,6 +145,12 @@ class Qemu:
     def open_fds(self):
         return len(os.listdir('/proc/%d/fd' % self.process.pid))
 
+    def cpu_ticks(self):
+        """What its processor time has been, in clock ticks."""
+        with open('/proc/%d/stat' % self.process.pid, encoding='ascii') as stream:
+            fields = stream.read().rsplit(')', 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
     # QMP
 
     def qmp(self, execute, **arguments):

@@ -6,6 +6,7 @@ extents, with a device and a local client on one side and a worker that lies on 
 import json
 import mmap
 import os
+import random
 import select
 import signal
 import struct
@@ -414,6 +415,70 @@ class Crossing(ChannelCase):
             self.no_worker_is_left()
             self.listeners.pop(7).close()
             wait_for('descriptors to be closed', lambda: self.mediator.fds() == before)
+
+
+class AnyOrder(ChannelCase):
+    """Sessions, channels, kills and resets in any order: in the end everything is free, and nothing is left."""
+
+    SESSIONS = CHANNELS = 4
+
+    def step(self, d, rolls):
+        session, channel = rolls.randrange(1, 1 + self.SESSIONS), rolls.randrange(self.CHANNELS)
+        what = rolls.randrange(24)
+        if what < 4:
+            d.ask(link.named(OPEN, session))
+        elif what < 9:
+            d.bind(session, channel)
+        elif what < 14:
+            d.enable(channel)
+        elif what < 18:
+            d.disable(channel)
+        elif what < 20:
+            d.ask(link.named(CLOSE, session))
+        elif what < 22:
+            self.mediator.start_as(rolls.choice(('', '', 'slow 0.1', 'leave', 'mute', 'exit 1')))
+        elif what < 23:
+            for pid in rolls.sample(self.mediator.workers(), min(1, len(self.mediator.workers()))):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        else:
+            d.reset()
+
+    def in_the_end(self, d):
+        self.mediator.start_as('')
+        for session in range(1, 1 + self.SESSIONS):
+            d.ask(link.named(CLOSE, session))
+        for channel in range(self.CHANNELS):
+            d.disable(channel)
+        waiting = {link.State(channel, d.serials[channel], FREE, 0) for channel in range(self.CHANNELS)}
+        while waiting:
+            waiting.discard(d.states.pop(0) if d.states
+                            else link.State(*link.CHANNEL_BODY.unpack(d.expect(link.CHANNEL_STATE).payload)))
+        # 304 and error 7 are over when workers start again.
+        self.opened(d, *range(1, 1 + self.SESSIONS))
+        for n in range(self.CHANNELS):
+            wait_for('a worker', lambda: d.ask(say_in(n + 1, 'pid')).status == 0)
+            self.ok(d.bind(n + 1, n))
+            d.enable(n)
+            d.expect_state(n, ACTIVE)
+
+    def test_any_order(self):
+        before = self.mediator.fds()
+        for seed in range(6):
+            with self.subTest(seed=seed):
+                self.mediator.start_as('')
+                d = self.windowed()
+                rolls = random.Random(seed)
+                for _ in range(150):
+                    self.step(d, rolls)
+                self.in_the_end(d)
+                d.close()
+                self.listeners.pop(7).close()
+                self.no_worker_is_left()
+                wait_for('descriptors to be closed', lambda: self.mediator.fds() == before)
+        self.assertEqual(self.mediator.lines('violation'), [])
 
 
 class Lies(ChannelCase):

@@ -50,7 +50,8 @@ class Leases(Case):
         self.want(high)
         self.assertEqual(self.state(low)['recalls'][-1][1], 0)
         self.want(low)
-        self.assertEqual(self.state(high)['recalls'][-1][1], 1000000)  # an idle one gives it up at once all the same
+        # the rest of its quantum, but for gaps (S4)
+        self.assertTrue(0 < self.state(high)['recalls'][-1][1] <= 50000)
 
     def test_w5_watchdog(self):
         """Who does not return is killed and its session ends with 702; the other goes on."""

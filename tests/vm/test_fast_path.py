@@ -20,7 +20,7 @@ STAGES = ['idle', 'posting', 'sync', 'copy', 'arena']
 LAUNCH_FAILED, DEVICES_UNAVAILABLE, SIGBUS = 719, 46, -1
 PATIENT = 600
 # Each line of standard input is a command.
-SHELL = 'mkfifo /tmp/idle; exec 9<>/tmp/idle; echo SHELL; while read -r line; do eval "$line"; done'
+SHELL = 'mkfifo /tmp/idle /tmp/go; exec 9<>/tmp/idle 8<>/tmp/go; echo SHELL; while read -r line; do eval "$line"; done'
 
 
 def words(text):
@@ -164,7 +164,12 @@ class Channels(VMTestCase):
         """G2, G8: sixteen programs on sixteen channels of one VM, and 64 local clients, at once: none loses a launch."""
         mediator = self.mediator()
         vm = self.shell(mediator)
-        self.tell(vm, 'for i in $(seq 16); do %s count --count 1000 & done' % FAST)
+        self.tell(vm, 'for i in $(seq 16); do %s count --wait --seconds 8 <&8 & done' % FAST)
+        for _ in range(16):
+            vm.wait_line(b'^READY', timeout_s=PATIENT)
+        self.tell(vm, 'for i in $(seq 16); do echo >&8; done')
+        # All channels are taken: the next one goes by the mailbox.
+        self.tell(vm, 'VGPU_TRANSPORT=auto %s count --count 500 | sed s/RESULT/LATE/' % FAST)
         env = dict(os.environ, VGPU_DEVICE='local:' + mediator.listen, VGPU_TRANSPORT='channel',
                    LD_LIBRARY_PATH=guest_program(os.path.join('src', 'guest', 'cuda')))
         clients = [subprocess.Popen([FAST, 'count', '--seconds', '5'], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -175,11 +180,16 @@ class Channels(VMTestCase):
             found = words(output)
             self.assertEqual((found.get('verdict'), found.get('counter')), ('ok', found.get('posted')), output)
             posted.append(int(found['posted']))
-        for _ in range(16):
-            found = words(vm.wait_line(b'^(RESULT|FAILED) .*', timeout_s=PATIENT).group(0))
-            self.assertEqual((found.get('verdict'), found.get('counter')), ('ok', '1000'), self.said(vm))
-        print('64 clients beside 16 programs of a VM: %d to %d launches' % (min(posted), max(posted)))
-        self.assertGreater(min(posted), 0)
+        programs = []
+        for _ in range(17):
+            line = vm.wait_line(b'^(RESULT|LATE|FAILED) .*', timeout_s=PATIENT).group(0)
+            found = words(line)
+            self.assertEqual((found.get('verdict'), found.get('counter')), ('ok', found.get('posted')), self.said(vm))
+            if line.startswith(b'RESULT'):
+                programs.append(int(found['posted']))
+        print('64 clients: %d to %d launches each; beside them 16 programs of a VM: %d to %d'
+              % (min(posted), max(posted), min(programs), max(programs)))
+        self.assertGreater(min(posted + programs), 0)
         vm.close()
 
     def test_speed(self):
@@ -189,7 +199,7 @@ class Channels(VMTestCase):
         text = self.ask(vm, '%s channel --count 5 --json --seconds 1 || echo "BENCH failed"' % BENCH, b'^(\\{|BENCH).*').group(0)
         self.assertTrue(text.startswith(b'{'), self.said(vm))
         rows = json.loads(text)['rows']
-        for key in ('post', 'posts', 'nop', 'mailbox_nop', 'pageable_to', 'pageable_from', 'pinned_to'):
+        for key in ('post', 'posts', 'nop_asleep', 'mailbox_nop', 'pageable_to', 'pageable_from', 'pinned_to'):
             self.assertGreater(rows[key]['value'], 0)
         print('in a VM: 256 MiB pageable %.0f MB/s to the device, %.0f MB/s back; post %.0f ns; mailbox NOP %.0f us' % (
             rows['pageable_to']['value'] / 1e6, rows['pageable_from']['value'] / 1e6, rows['post']['value'],

@@ -136,6 +136,7 @@ static CUresult begin(void)
         vgpu_cuda.gpu = gpu;
         vgpu_cuda.session = session;
         vgpu_cuda.channel = session->channel;
+        vgpu_cuda_debug("the session goes by the %s", vgpu_session_transport(session));
         result = ask_host();
     } else {
         vgpu_cuda_debug("%s", vgpu_last_error_text());

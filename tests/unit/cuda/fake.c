@@ -89,6 +89,11 @@ int vgpu_fail_error_code(const char *what, uint32_t error_code, const struct vgp
                      what, error_code);
 }
 
+const char *vgpu_session_transport(const struct vgpu_session *session)
+{
+    return session->channel ? "channel" : "mailbox";
+}
+
 int vgpu_carry_lost(struct vgpu_session *session, const char *what)
 {
     (void)session;
@@ -354,6 +359,11 @@ int fake_execute(uint32_t opcode, uint64_t context, const uint64_t *in, const ui
         status = fake.fail.err;
         *answer_length = (uint32_t)strlen(fake.fail.text);
         memcpy(answer, fake.fail.text, *answer_length);
+    } else if (fake.answer.opcode == opcode) {
+        fake.answer.opcode = 0;
+        status = 0;
+        *answer_length = fake.answer.length;
+        memcpy(answer, fake.answer.bytes, fake.answer.length);
     } else {
         status = execute(r, data, out, fill, &fill_length);
         *answer_length = status == 0 ? 8u * info->out_count + fill_length : 0;

@@ -132,6 +132,35 @@ static void test_answers(void **state)
     assert_ok(cuMemFree_v2(a));
 }
 
+/* C5: a host whose answers are not what the call has. */
+static void test_strange_answers(void **state)
+{
+    (void)state;
+    static const uint8_t zeros[1024];
+    CUdeviceptr a, b;
+    uint8_t bytes[2000] = {1};
+    assert_ok(cuMemAlloc_v2(&a, 4096));
+    for (uint32_t length = 0; length <= 960; length += 60) { /* but for 120 they are wrong */
+        fake_answer(VGPU_CALL_COPY_FROM_DEVICE, zeros, length);
+        assert_result(cuMemcpyDtoH_v2(bytes, a, 120),
+                      length == 120 ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN);
+        fake_answer(VGPU_CALL_MEMORY_ALLOC, zeros, length);
+        assert_result(cuMemAlloc_v2(&b, 8), CUDA_ERROR_UNKNOWN);
+        fake_answer(VGPU_CALL_CONTEXT_SYNCHRONIZE, zeros, length);
+        assert_result(cuCtxSynchronize(), length ? CUDA_ERROR_UNKNOWN : CUDA_SUCCESS);
+    }
+    /* An answer that says more than there was room for is cut, and then not what the call has. */
+    fake_answer(VGPU_CALL_STREAM_FENCE, zeros, 1024);
+    uint8_t *many = new_bytes(MIB);
+    CUdeviceptr device;
+    assert_ok(cuMemAlloc_v2(&device, MIB));
+    scramble(many, MIB);
+    assert_ok(cuMemcpyHtoD_v2(device, many, MIB));
+    assert_ok(cuCtxSynchronize());
+    assert_memory_equal(fake_memory(device), many, MIB);
+    free(many);
+}
+
 /* ---- Order ---- */
 
 static _Atomic int gate;
@@ -332,11 +361,12 @@ int main(void)
 #define CHANNEL_TEST(f)                                                                            \
     cmocka_unit_test_setup_teardown(f, fake_channel_setup, fake_channel_teardown)
     const struct CMUnitTest tests[] = {
-        CHANNEL_TEST(test_launch),        CHANNEL_TEST(test_overlap),
-        CHANNEL_TEST(test_argument_gaps), CHANNEL_TEST(test_large_arguments),
-        CHANNEL_TEST(test_answers),       CHANNEL_TEST(test_held),
-        CHANNEL_TEST(test_captured),      CHANNEL_TEST(test_threads),
-        CHANNEL_TEST(test_death),         CHANNEL_TEST(test_cause_of_death),
+        CHANNEL_TEST(test_launch),         CHANNEL_TEST(test_overlap),
+        CHANNEL_TEST(test_argument_gaps),  CHANNEL_TEST(test_large_arguments),
+        CHANNEL_TEST(test_answers),        CHANNEL_TEST(test_strange_answers),
+        CHANNEL_TEST(test_held),           CHANNEL_TEST(test_captured),
+        CHANNEL_TEST(test_threads),        CHANNEL_TEST(test_death),
+        CHANNEL_TEST(test_cause_of_death),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "guest/channel.h"
 #include "guest/deadline.h"
 #include "guest/guest.h"
 #include "guestd/guestd.h"
@@ -439,6 +440,21 @@ static void test_fork(void **state)
     assert_int_equal(vgpu_session_close(session), 0);
 }
 
+/* A process that exits gives its channel back, too; threads that are still inside are told. */
+static void test_farewell(void **state)
+{
+    struct fixture *f = *state;
+    struct vgpu_session *session = open_one(f);
+    vgpu_session_farewell(session, 5000);
+    assert_int_equal(f->host.closed_count, 1);
+    assert_int_equal(model_read32(VGPU_REG_CHANNEL_OWNER(0)), 0);
+    assert_int_equal(vgpu_nop(session), CUDA_ERROR_INVALID_CONTEXT);
+    struct vgpu_ticket ticket = {0};
+    struct vgpu_channel_record nop = {.opcode = VGPU_RING_NOP};
+    assert_int_equal(vgpu_channel_call(session->channel, &nop, &ticket), -ESTALE);
+    assert_int_equal(vgpu_session_close(session), 0);
+}
+
 /* ---- vgpu-guestd ---- */
 
 struct daemon {
@@ -495,18 +511,27 @@ static int stop_daemon(struct daemon daemon, int log)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* How often it was put to sleep so far. */
-static long sleeps_of(pid_t pid)
+/* How often it was put to sleep so far, and how many ticks of processor time it has had: one who
+ * looks by the clock has many of the first, one who spins of the second. */
+static void read_activity(pid_t pid, long *sleeps, long *ticks)
 {
-    char path[64], line[128];
-    long count = -1;
+    char path[64], line[512];
+    unsigned long user = 0, system_time = 0;
+    *sleeps = *ticks = -1;
     snprintf(path, sizeof(path), "/proc/%ld/status", (long)pid);
     FILE *file = fopen(path, "re");
     while (file && fgets(line, sizeof(line), file))
-        (void)sscanf(line, "voluntary_ctxt_switches: %ld", &count);
+        (void)sscanf(line, "voluntary_ctxt_switches: %ld", sleeps);
     if (file)
         fclose(file);
-    return count;
+    snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+    file = fopen(path, "re");
+    if (file && fgets(line, sizeof(line), file) && strrchr(line, ')') &&
+        sscanf(strrchr(line, ')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+               &system_time) == 2)
+        *ticks = (long)(user + system_time);
+    if (file)
+        fclose(file);
 }
 
 static void wait_owner(uint32_t n, uint32_t want)
@@ -537,18 +562,24 @@ static void test_daemon(void **state)
         struct vgpu_session *other = open_one(f);
         expect_transport(other, "channel 1 of 2");
         end_child(child);
-        assert_true(wait_log(log, "event=swept"));
+        /* The channel may have been found first. */
+        assert_true(wait_log(log, "event=swept device=\"test\" sessions=1"));
         wait_owner(0, 0);
         assert_int_equal(vgpu_nop(other), 0); /* who lives is left alone */
         assert_int_equal(f->host.closed_count, closed + 1);
         assert_int_equal(vgpu_session_close(other), 0);
     }
-    /* When nothing happens it does nothing. */
+    /* When nothing happens it does nothing. A count may lag behind. */
+    long sleeps, ticks, sleeps_later, ticks_later;
     usleep(1000000);
-    long before = sleeps_of(daemon.pid);
-    usleep(300000);
-    assert_true(before > 0);
-    assert_int_equal(sleeps_of(daemon.pid), before);
+    uint64_t accesses = f->model->accesses;
+    read_activity(daemon.pid, &sleeps, &ticks);
+    usleep(500000);
+    read_activity(daemon.pid, &sleeps_later, &ticks_later);
+    assert_true(sleeps >= 0 && ticks >= 0);
+    assert_in_range(sleeps_later, sleeps, sleeps + 2);
+    assert_in_range(ticks_later, ticks, ticks + 2);
+    assert_int_equal(f->model->accesses, accesses);
     assert_int_equal(stop_daemon(daemon, log), 0);
     f->host.hold_sync = false;
 }
@@ -591,6 +622,7 @@ int main(void)
         VGPU_TEST_F(test_owner_killed, setup, teardown),
         VGPU_TEST_F(test_sweep, setup, teardown),
         VGPU_TEST_F(test_fork, setup, teardown),
+        VGPU_TEST_F(test_farewell, setup, teardown),
         VGPU_TEST_F(test_daemon, setup, teardown),
         VGPU_TEST_F(test_daemon_retries, setup, teardown),
     };

@@ -32,8 +32,12 @@ void rig_send(struct channel_rig *r, uint32_t type, uint64_t seq, const void *bo
     memcpy(packet, &h, sizeof(h));
     if (length)
         memcpy(packet + sizeof(h), body, length);
-    assert_int_equal(vgpu_net_send(r->fd, packet, sizeof(h) + length, fds, fd_count),
-                     sizeof(h) + length);
+    ssize_t sent;
+    while ((sent = vgpu_net_send(r->fd, packet, sizeof(h) + length, fds, fd_count)) == -EAGAIN) {
+        struct pollfd p = {.fd = r->fd, .events = POLLOUT};
+        assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
+    }
+    assert_int_equal(sent, sizeof(h) + length);
 }
 
 /* Under the lock. */

@@ -464,6 +464,9 @@ static void p34_requests_are_answered_as_by_the_mailbox(void **state)
     a = guest_request(r, &sent);
     assert_int_equal(a.error_code, 0);
     assert_int_equal(a.length, 0);
+    struct request wait = req_sync();
+    wait = req_wrap(CHANNEL_SESSION, &wait);
+    guest_request(r, &wait);
     assert_int_equal(fake_free_bytes(r->backend), FAKE_MEMORY_BYTES - 256);
 }
 
@@ -507,6 +510,30 @@ static void g12_a_request_that_takes_long_is_answered_when_it_is_done(void **sta
     assert_int_equal(c.token, token);
     assert_int_equal(c.status, 0);
     assert_int_equal(c.error_code, 0);
+}
+
+/* P10, P19: but for what is answered before it runs. */
+static void p34_a_launch_is_answered_before_it_runs(void **state)
+{
+    struct channel_rig *r = *state;
+    struct request load = req_load(CHANNEL_SESSION, 0, "ok module");
+    struct guest_answer a = guest_request(r, &load);
+    struct response out = parse(&a);
+    struct request find = req_module_kernel(CHANNEL_SESSION, result64(&out, 0), 0, "empty");
+    a = guest_request(r, &find);
+    out = parse(&a);
+    struct request launch = req_launch(result64(&out, 0), NULL, 0);
+    launch = req_wrap(CHANNEL_SESSION, &launch);
+    fake_hold(r->backend, FAKE_LAUNCH);
+    a = guest_request(r, &launch);
+    out = parse(&a);
+    expect_ok(&out);
+    assert_true(fake_wait_held(r->backend));
+    fake_release(r->backend);
+    /* Once, and what comes next has an answer of its own. */
+    a = guest_request(r, &find);
+    out = parse(&a);
+    expect_ok(&out);
 }
 
 /* G5: a request by the mailbox beside the channel is served. */
@@ -559,6 +586,7 @@ int main(void)
         ON(channel_setup_requests, p34_requests_are_answered_as_by_the_mailbox),
         ON(channel_setup_requests, p34_requests_fail_as_by_the_mailbox),
         ON(channel_setup_requests, g12_a_request_that_takes_long_is_answered_when_it_is_done),
+        ON(channel_setup_requests, p34_a_launch_is_answered_before_it_runs),
         ON(channel_setup_requests, g5_mailbox_and_channel_go_side_by_side),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -230,8 +230,12 @@ static void a_thousand_calls_wait(void **state)
     start(r);
     for (unsigned i = 0; i < 1500; i++)
         (void)guest_call(r, VGPU_CALL_CONTEXT_SYNCHRONIZE, true, NULL, NULL, 0);
+    for (unsigned i = 0; fake_gpu_fences() < VGPU_RING_COMPLETIONS; i++) {
+        assert_true(i < 100000);
+        usleep(100);
+    }
     guest_expect_silence(r, 10);
-    assert_int_equal(fake_gpu_fences(), 1024);
+    assert_int_equal(fake_gpu_fences(), VGPU_RING_COMPLETIONS);
     fake_gpu_hold(false);
     for (unsigned i = 0; i < 1500; i++)
         assert_int_equal(guest_take(r).status, 0);
@@ -323,6 +327,15 @@ static void after_the_grace_no_record_is_run(void **state)
     assert_int_equal(fake_gpu_launched(), before + 10);
 }
 
+/* G11: what is posted is answered when it is queued, however long the backend takes over it. */
+static void g11_a_posted_call_is_answered_before_it_has_run(void **state)
+{
+    struct channel_rig *r = *state;
+    fake_gpu_block(true);
+    guest_expect(DO(r, LAUNCH, 1, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0), 0);
+    fake_gpu_block(false);
+}
+
 /* ---- Detaching ---- */
 
 static void g3_a_channel_is_let_go_of_when_the_gpu_is_done_with_it(void **state)
@@ -346,6 +359,24 @@ static void g3_a_channel_is_let_go_of_when_the_gpu_is_done_with_it(void **state)
     guest_expect(guest_synchronize(r), 0);
 }
 
+/* ... and looks for it between any two records, however long they take. */
+static void g3_detaching_comes_before_the_next_record(void **state)
+{
+    struct channel_rig *r = *state;
+    uint64_t before = fake_gpu_launched();
+    struct vgpu_worker_channel c = {.channel = CHANNEL_NUMBER};
+    fake_gpu_block(true);
+    for (unsigned i = 0; i < 10; i++)
+        launch(r);
+    wait_launched(before + 1);
+    unsigned seen = r->channels;
+    rig_send(r, VGPU_WORKER_DETACH, 0, &c, sizeof(c), NULL, 0);
+    usleep(20000);
+    fake_gpu_block(false);
+    assert_int_equal(rig_channel_state(r, seen, NULL), VGPU_CHANNEL_FREE);
+    assert_int_equal(fake_gpu_launched(), before + 1);
+}
+
 int main(void)
 {
 #define ON(f) VGPU_TEST_F(f, setup, teardown)
@@ -361,7 +392,9 @@ int main(void)
         ON(a_lease_goes_back_when_what_was_begun_is_done),
         ON(launches_in_flight_are_waited_for_before_it_goes_back),
         ON(after_the_grace_no_record_is_run),
+        ON(g11_a_posted_call_is_answered_before_it_has_run),
         ON(g3_a_channel_is_let_go_of_when_the_gpu_is_done_with_it),
+        ON(g3_detaching_comes_before_the_next_record),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

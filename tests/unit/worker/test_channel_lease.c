@@ -204,13 +204,16 @@ static void g3_a_request_that_waits_is_forgotten(void **state)
 static void g3_a_job_that_waits_is_forgotten(void **state)
 {
     struct channel_rig *r = *state;
-    struct request wrong = req_free(99);
+    /* Every other one is answered before it runs. */
+    struct request wrong = req_free(99), early = async(wrong);
     wrong = req_wrap(CHANNEL_SESSION, &wrong);
-    struct vgpu_ring_part part = PART(wrong.bytes, wrong.length);
+    early = req_wrap(CHANNEL_SESSION, &early);
+    const struct vgpu_ring_part parts[] = {PART(wrong.bytes, wrong.length),
+                                           PART(early.bytes, early.length)};
     for (unsigned i = 0; i < 60; i++) {
         guest_request(r, &wrong);
         for (unsigned k = 0; k < 200; k++)
-            guest_write(r, VGPU_RING_REQUEST, true, nowhere, &part, 1);
+            guest_write(r, VGPU_RING_REQUEST, true, nowhere, &parts[(i + k) % 2], 1);
         rig_grants(r, false);
         guest_publish(r);
         (void)rig_recall(r, 0);
@@ -218,6 +221,7 @@ static void g3_a_job_that_waits_is_forgotten(void **state)
         rig_attach(r);
         rig_grants(r, true);
         guest_expect(guest_record(r, VGPU_RING_NOP, NULL, 0), 0); /* and nobody else's answer */
+        guest_request(r, &wrong);                                 /* nor is its own missing */
     }
     guest_expect_silence(r, 3);
 }

@@ -289,7 +289,7 @@ class Process(unittest.TestCase):
             "length": struct.pack("=IIQ", CANCEL, 4, 1),
             "long": bytes(5000),
             "request": struct.pack("=IIQII", REQUEST, 8, 1, 1, 1),
-            "recall": struct.pack("=IIQII", RECALL, 8, 1, 1, 1),
+            "recall": struct.pack("=IIQII", RECALL, 12, 1, 1, 1) + bytes(4),
         }
         for name, packet in bad.items():
             with self.subTest(name):

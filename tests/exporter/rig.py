@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 BUILD = os.environ["VGPU_BUILD"]
@@ -206,3 +207,11 @@ class ExporterCase(unittest.TestCase):
         exporter = Exporter(control or self.path, *arguments)
         self.addCleanup(exporter.close)
         return exporter
+
+    def wait_descriptors(self, exporter, before):
+        def kinds(names):
+            return [re.sub(r"\d+", "N", name) for name in names]
+        deadline = time.monotonic() + PATIENCE_S
+        while kinds(exporter.descriptors()) != kinds(before) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.assertEqual(kinds(exporter.descriptors()), kinds(before))

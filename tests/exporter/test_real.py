@@ -213,7 +213,6 @@ class Counts(RealCase):
     def test_200_scrapes(self):
         exporter, program = self.exporter("--cache-ms", "60000"), self.program()
         program.do("launch 10")
-        exporter.ask("/")
         before = len(exporter.descriptors()), len(os.listdir("/proc/%d/fd" % self.mediator.process.pid))
         with concurrent.futures.ThreadPoolExecutor(200) as pool:
             answers = {answer.result()[:2] for answer in [pool.submit(exporter.ask) for _ in range(200)]}

@@ -73,7 +73,8 @@ class Figures(Case):
         before = self.numbers(7)
         self.assertEqual(before[1], 0x0101010101010101)
         d.ask(link.named(link.SESSION_CLOSE, 0))
-        self.ok(d.ask(say('usage 0')))
+        self.ok(d.ask(say('heard')))
+        self.assertEqual(self.vm(7)['workers_started'], 2)
         self.assertEqual(self.numbers(7), before)
 
     def test_refused_and_reattached(self):

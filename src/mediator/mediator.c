@@ -168,6 +168,7 @@ static void reload(struct daemon *d)
                  "worker_uid_base and mode change only when the mediator starts again\"");
     m->settings = fresh;
     vgpu_log_set_level(fresh->log_level);
+    vgpu_log_set_format(fresh->log_format);
     struct vgpu_sched_config config = sched_config(m);
     (void)vgpu_leases_configure(m->leases, &config, vgpu_loop_now(m->loop));
     if (dial_configured(m, old, error))

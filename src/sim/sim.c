@@ -18,6 +18,7 @@ enum activity { IDLE, STARTING, COMPUTING, LINGERING, STUCK, AWAY };
 struct actor {
     enum activity activity;
     bool wants, holds, recalled;
+    bool begun; /* something under this lease: one that is over before still covers a kernel (W4) */
     uint64_t grace_end_ns, linger_ns;
     uint64_t wanted_ns, granted_ns, started_ns;
     uint64_t next_arrival_ns;
@@ -179,7 +180,7 @@ static void go_on(struct sim *m, uint32_t i)
 {
     struct actor *a = &m->actors[i];
     const struct vgpu_sim_vm *vm = &m->sc->vms[i];
-    if (a->recalled && m->now_ns >= a->grace_end_ns) {
+    if (a->recalled && m->now_ns >= a->grace_end_ns && (a->begun || !has_work(m, i))) {
         give_back(m, i);
         return;
     }
@@ -190,6 +191,7 @@ static void go_on(struct sim *m, uint32_t i)
         a->kernels_left = vm->kernels;
     }
     if (a->kernels_left) {
+        a->begun = true;
         a->activity = COMPUTING;
         a->started_ns = m->now_ns;
         a->next_ns = m->now_ns + kernel_length(m, vm);
@@ -289,7 +291,7 @@ static void obey(struct sim *m, const struct vgpu_sched_decision *d)
             broken(m, "a lease for one who does not wait", d->tenant);
         a->wants = false;
         a->holds = true;
-        a->recalled = false;
+        a->recalled = a->begun = false;
         a->granted_ns = m->now_ns;
         m->run->vms[d->tenant].leases++;
         sample(m, &m->run->vms[d->tenant].wait, m->now_ns - a->wanted_ns);

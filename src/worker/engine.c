@@ -50,6 +50,7 @@ struct vgpu_engine {
     struct vgpu_spin spin; /* the thread's */
     uint64_t gpu_since;    /* the thread's: since when nothing happened but on the GPU; 0: not so */
     uint64_t gap_since; /* the lease is recalled and there is nothing to do, since then; 0: else */
+    bool began;         /* the thread's: something, under the lease it holds */
     bool rung;          /* the thread's: the doorbell's descriptor is readable */
 
     /* Whether the thread sleeps or is about to. Who has something for it writes that first and
@@ -176,6 +177,7 @@ static bool holds_lease(enum vgpu_gate gate)
 static void give_back(struct vgpu_engine *e)
 {
     vgpu_execute_drain(&e->executor);
+    e->began = false;
     vgpu_lease_release(e->lease);
     notify(e);
 }
@@ -192,14 +194,30 @@ static bool lingers(struct vgpu_engine *e)
     return now - e->gap_since < linger;
 }
 
+/* A lease whose grace ends before anything was begun is still good for one request: who is called
+ * back each time must get on (W4). */
+static bool run_one(struct vgpu_engine *e)
+{
+    if (run_job(e))
+        return true;
+    bool ran = vgpu_channel_turn(&e->channel, true);
+    if (e->channel.hold == VGPU_HOLD_JOB) /* that is a request's own job */
+        run_job(e);
+    return ran;
+}
+
 /* One look at everything. Answers whether there was something to do. */
 static bool turn(struct vgpu_engine *e, enum vgpu_gate gate)
 {
     bool did = take_order(e), lease = holds_lease(gate);
     /* The gate cannot close meanwhile: only this thread releases. */
     if (gate == VGPU_GATE_OPEN || gate == VGPU_GATE_RECALLED) {
-        did |= run_job(e);
-        did |= vgpu_channel_turn(&e->channel);
+        bool ran = run_job(e);
+        ran |= vgpu_channel_turn(&e->channel, false);
+        e->began |= ran;
+        did |= ran;
+    } else if (gate == VGPU_GATE_STOPPING && !e->began) {
+        did |= e->began = run_one(e);
     }
     did |= vgpu_channel_poll(&e->channel, lease);
     bool wants = !lease && vgpu_channel_wants_lease(&e->channel);

@@ -64,6 +64,18 @@ int vgpu_lease_tenant_add(struct vgpu_leases *l, struct vgpu_lease_tenant *t, ui
     return 0;
 }
 
+void vgpu_lease_tenant_debt(struct vgpu_leases *l, const struct vgpu_lease_tenant *t,
+                            struct vgpu_sched_debt *debt, uint64_t now_ns)
+{
+    vgpu_sched_debt(l->sched, t->number, now_ns, debt);
+}
+
+void vgpu_lease_tenant_owe(struct vgpu_leases *l, const struct vgpu_lease_tenant *t,
+                           const struct vgpu_sched_debt *debt, uint64_t now_ns)
+{
+    vgpu_sched_owe(l->sched, t->number, debt, now_ns);
+}
+
 void vgpu_lease_tenant_remove(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint64_t now_ns)
 {
     vgpu_sched_tenant_remove(l->sched, t->number, now_ns);

@@ -62,6 +62,11 @@ uint64_t vgpu_leases_deadline(struct vgpu_leases *leases, uint64_t now_ns);
 /* 0 or -EINVAL. remove: when no member is left. */
 int vgpu_lease_tenant_add(struct vgpu_leases *leases, struct vgpu_lease_tenant *tenant,
                           uint32_t number, const struct vgpu_sched_tenant *what, uint64_t now_ns);
+/* GPU time that it had beyond its share: what it goes with, and what it came back with. */
+void vgpu_lease_tenant_debt(struct vgpu_leases *leases, const struct vgpu_lease_tenant *tenant,
+                            struct vgpu_sched_debt *debt, uint64_t now_ns);
+void vgpu_lease_tenant_owe(struct vgpu_leases *leases, const struct vgpu_lease_tenant *tenant,
+                           const struct vgpu_sched_debt *debt, uint64_t now_ns);
 void vgpu_lease_tenant_remove(struct vgpu_leases *leases, struct vgpu_lease_tenant *tenant,
                               uint64_t now_ns);
 /* 0, -EINVAL, or -EBUSY: it holds a lease of another GPU. */

@@ -115,6 +115,9 @@ static bool join(struct vgpu_mediator *m, struct vgpu_tenant *t, const struct vg
         vgpu_quota_leave(t->quota);
         return false;
     }
+    uint64_t now = vgpu_loop_now(m->loop);
+    vgpu_lease_tenant_owe(m->leases, &t->lease,
+                          &vgpu_ledger_account(&m->ledger, t->account, now)->debt, now);
     t->gpu = gpu;
     t->pool = (char)a->pool_id;
     t->priority = a->share.priority;
@@ -124,7 +127,13 @@ static bool join(struct vgpu_mediator *m, struct vgpu_tenant *t, const struct vg
 
 static void leave(struct vgpu_mediator *m, struct vgpu_tenant *t)
 {
-    vgpu_lease_tenant_remove(m->leases, &t->lease, vgpu_loop_now(m->loop));
+    uint64_t now = vgpu_loop_now(m->loop);
+    struct vgpu_sched_debt *kept = &vgpu_ledger_account(&m->ledger, t->account, now)->debt, debt;
+    vgpu_lease_tenant_debt(m->leases, &t->lease, &debt, now);
+    /* Of a user with several clients the largest counts. */
+    if (!kept->known || kept->gpu != debt.gpu || debt.v >= kept->v)
+        *kept = debt;
+    vgpu_lease_tenant_remove(m->leases, &t->lease, now);
     vgpu_quota_leave(t->quota);
     m->gpus[t->gpu].tenants--;
 }

@@ -35,16 +35,20 @@ int64_t sched_to_ns(const struct tenant *t, __int128 v)
 }
 
 /*
- * What it was ahead of its share when it left still counts; of what it was behind, one quantum at
- * most, measured against the average with itself in it. So a worker that returns a lease and wants
- * the next one in two messages loses nothing, and nobody saves up turns by staying away.
+ * What it was ahead of its share when it left still counts; of what it was behind, one quantum:
+ * measured against the average with itself in it. Only what is owed to one who was called back and
+ * had more to do is more, less the time that it was away since. So a worker that returns a lease
+ * and wants the next one in two messages loses nothing, and nobody saves up turns by staying away.
  */
-void sched_join(struct vgpu_sched *s, struct tenant *t)
+void sched_join(struct vgpu_sched *s, struct tenant *t, uint64_t now_ns)
 {
     struct class *c = sched_class(s, t);
     if (t->active)
         return;
-    __int128 behind = sched_to_v(t, s->config.quantum_ns);
+    __int128 behind = t->owed - sched_to_v(t, now_ns - t->left_ns);
+    __int128 quantum = sched_to_v(t, s->config.quantum_ns);
+    if (behind < quantum)
+        behind = quantum;
     if (c->weight)
         behind += behind * (__int128)t->weight / (__int128)c->weight;
     __int128 least = sched_class_v(c) - behind;
@@ -55,11 +59,13 @@ void sched_join(struct vgpu_sched *s, struct tenant *t)
     c->weight += t->weight;
 }
 
-void sched_leave(struct vgpu_sched *s, struct tenant *t)
+void sched_leave(struct vgpu_sched *s, struct tenant *t, uint64_t now_ns)
 {
     struct class *c = sched_class(s, t);
     if (!t->active)
         return;
+    t->owed = 0;
+    t->left_ns = now_ns;
     t->active = false;
     if (c->weight == t->weight)
         c->v = t->v;

@@ -174,6 +174,8 @@ void vgpu_sched_returned(struct vgpu_sched *s, uint32_t number, uint64_t now_ns)
     sched_settle(s, g, now_ns);
     if (h->gift)
         end_aged(s, g, t, h, now_ns);
+    bool made_to = h->recalled && now_ns >= h->recall_ns;
+    __int128 owed = sched_class_v(sched_class(s, t)) - t->v;
     *h = (struct holder){.tenant = VGPU_SCHED_NOBODY};
     g->held--;
     g->touched = true;
@@ -182,7 +184,8 @@ void vgpu_sched_returned(struct vgpu_sched *s, uint32_t number, uint64_t now_ns)
         t->again = false;
         sched_enqueue(s, number, now_ns, now_ns);
     } else {
-        sched_leave(s, t);
+        sched_leave(s, t, now_ns);
+        t->owed = made_to ? owed : 0;
     }
 }
 
@@ -212,7 +215,7 @@ void vgpu_sched_unwant(struct vgpu_sched *s, uint32_t number, uint64_t now_ns)
     struct gpu *g = &s->gpus[t->is.gpu];
     sched_settle(s, g, now_ns);
     sched_dequeue(s, number);
-    sched_leave(s, t);
+    sched_leave(s, t, now_ns);
     g->touched = true;
 }
 
@@ -243,7 +246,9 @@ static void become(struct vgpu_sched *s, uint32_t number, const struct vgpu_sche
     struct class *old = sched_class(s, t);
     __int128 ahead = (t->v - sched_class_v(old)) * (__int128)t->weight;
     bool active = t->active;
-    sched_leave(s, t);
+    sched_leave(s, t, now_ns);
+    if (active)
+        t->owed = -ahead / (__int128)t->weight;
     sched_refill(t, now_ns);
     bool rated = t->is.rate != 0;
     uint64_t weight = full_weight(s, what);
@@ -257,10 +262,11 @@ static void become(struct vgpu_sched *s, uint32_t number, const struct vgpu_sche
     /* Virtual times of two classes, or of two weights, have nothing to do with each other. */
     if (moves || reweighed || sched_class(s, t) != old) {
         t->v = sched_class_v(sched_class(s, t)) + ahead / (__int128)weight;
+        t->owed = active ? -ahead / (__int128)weight : 0;
         t->rest = 0;
     }
     if (active && t->holding)
-        sched_join(s, t);
+        sched_join(s, t, now_ns);
     if (waiting) {
         sched_enqueue(s, number, since_ns, now_ns);
         if (place == PLACE_THROTTLED)

@@ -21,7 +21,9 @@ struct tenant {
     struct vgpu_sched_tenant is;
     uint64_t weight; /* with its priority's factor */
     __int128 v;
-    uint64_t rest; /* of what was charged, less than a unit of v: in 1/65536 ns */
+    __int128 owed;    /* by how much it was behind when it was made to leave, */
+    uint64_t left_ns; /* when it left */
+    uint64_t rest;    /* of what was charged, less than a unit of v: in 1/65536 ns */
     enum vgpu_sched_place place;
     uint64_t since_ns; /* waiting: since when */
     int64_t tokens_ns;
@@ -88,8 +90,8 @@ __int128 sched_class_v(const struct class *c);
 __int128 sched_to_v(const struct tenant *t, uint64_t ns);
 int64_t sched_to_ns(const struct tenant *t, __int128 v);
 /* From now on it counts among those who want the GPU, or does not. */
-void sched_join(struct vgpu_sched *s, struct tenant *t);
-void sched_leave(struct vgpu_sched *s, struct tenant *t);
+void sched_join(struct vgpu_sched *s, struct tenant *t, uint64_t now_ns);
+void sched_leave(struct vgpu_sched *s, struct tenant *t, uint64_t now_ns);
 /* Moves it by so much. */
 void sched_move(struct vgpu_sched *s, struct tenant *t, __int128 step);
 /* Brings all holders' accounts up to now. */

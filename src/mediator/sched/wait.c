@@ -35,13 +35,13 @@ void sched_enqueue(struct vgpu_sched *s, uint32_t number, uint64_t since_ns, uin
     t->waiting = true;
     t->since_ns = since_ns;
     if (t->is.rate && t->tokens_ns <= 0) {
-        sched_leave(s, t);
+        sched_leave(s, t, now_ns);
         t->place = PLACE_THROTTLED;
         t->throttles++;
         vgpu_heap_add(&g->throttled, number, (__int128)sched_throttled_until(s, t));
         return;
     }
-    sched_join(s, t);
+    sched_join(s, t, now_ns);
     place(s, number);
     if (g->admissible++ == 0)
         g->awaited_ns = now_ns;

@@ -206,6 +206,17 @@ uint64_t rig_recall(struct channel_rig *r, uint32_t grace_us)
     return r->returned_ns - begin;
 }
 
+void rig_grant_and_recall(struct channel_rig *r, unsigned wants)
+{
+    WAIT_UNTIL(r, r->wants >= wants);
+    pthread_mutex_lock(&r->lock);
+    unsigned returns = r->returns;
+    grant(r);
+    pthread_mutex_unlock(&r->lock);
+    rig_recall_only(r, 0, 0);
+    WAIT_UNTIL(r, r->returns > returns);
+}
+
 void rig_wait_lease_back(struct channel_rig *r, unsigned returns)
 {
     WAIT_UNTIL(r, r->returns > returns);

@@ -79,6 +79,8 @@ void rig_grants(struct channel_rig *r, bool grants); /* WANTs that came are answ
 /* RECALLs the lease that is held; waits for RETURN: ns from sending to it. */
 uint64_t rig_recall(struct channel_rig *r, uint32_t grace_us);
 void rig_recall_only(struct channel_rig *r, uint32_t grace_us, uint32_t linger_us);
+/* Once the worker has asked so often: GRANTs and RECALLs in one breath, and waits for RETURN. */
+void rig_grant_and_recall(struct channel_rig *r, unsigned wants);
 /* Waits until the worker has asked `count` times for extents that were not answered. */
 /* Until the lease has come back more often than that. */
 void rig_wait_lease_back(struct channel_rig *r, unsigned returns);

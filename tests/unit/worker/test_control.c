@@ -379,6 +379,26 @@ static void w4_no_new_work_after_the_grace(void **state)
     assert_int_equal(fake_calls(m->backend, FAKE_ALLOC), 2);
 }
 
+/* W4: a lease that is called back before anything was begun covers one request, no more. */
+static void w4_every_lease_gets_something_done(void **state)
+{
+    struct mediator *m = *state;
+    struct packet p;
+    m->by_hand = true;
+    for (unsigned i = 0; i < 50; i++)
+        submit(m, req_alloc(64));
+    expect_packet(m, VGPU_WORKER_WANT, &p);
+    for (unsigned done = 0, leases = 0; done < 50; leases++) {
+        assert_true(leases <= done);
+        grant(m);
+        recall(m, m->lease, 0);
+        expect_packet(m, VGPU_WORKER_RETURN, &p);
+        done = fake_calls(m->backend, FAKE_ALLOC);
+        if (done < 50)
+            expect_packet(m, VGPU_WORKER_WANT, &p);
+    }
+}
+
 /* W4: the same when the grace ends by the clock. */
 static void w4_grace_that_runs_out(void **state)
 {
@@ -578,6 +598,7 @@ int main(void)
         T(w4_idle_recall_returns),
         T(w4_grace_empties_the_queue),
         T(w4_no_new_work_after_the_grace),
+        T(w4_every_lease_gets_something_done),
         T(w4_grace_that_runs_out),
         T(w4_drains_before_return),
         T(w4_stale_recalls_are_ignored),

@@ -281,10 +281,21 @@ static void die(struct sim *m, uint32_t i)
 
 /* ---- Decisions ---- */
 
+/* FNV-1a, by whole numbers. */
+static void note(struct vgpu_sim_run *run, uint64_t value)
+{
+    run->digest = (run->digest ^ value) * 1099511628211ull;
+}
+
 static void obey(struct sim *m, const struct vgpu_sched_decision *d)
 {
     struct actor *a = &m->actors[d->tenant];
     m->run->decisions++;
+    note(m->run, m->now_ns);
+    note(m->run, d->action | d->tenant << 2);
+    note(m->run, d->gpu);
+    note(m->run, d->grace_ns);
+    note(m->run, d->linger_ns);
     switch (d->action) {
     case VGPU_SCHED_GRANT:
         if (!a->wants || a->holds)
@@ -544,6 +555,7 @@ struct vgpu_sim_run *vgpu_sim(const struct vgpu_sim_scenario *scenario, bool tim
     if (!m.run)
         return NULL;
     m.run->scenario = scenario;
+    m.run->digest = 14695981039346656037ull;
     bool started = start(&m);
     if (started)
         go(&m);

@@ -89,6 +89,7 @@ struct vgpu_tenant {
     struct vgpu_seat seats[VGPU_SEATS];
     struct vgpu_seat *seat; /* where workers are started; the other one is left when it can be */
     uint32_t max_sessions;  /* beside session 0 */
+    uint32_t queue;         /* requests of a session that may wait */
     uint32_t uid;           /* of its workers, or VGPU_SETTINGS_NO_UID */
     struct vgpu_link *link; /* NULL: detached */
     struct vgpu_window *window; /* of this link; NULL: it has none */

@@ -253,6 +253,8 @@ static int set_vm(struct reader *r, const char *key, const char *value)
     }
     if (!strcmp(key, "sessions"))
         return set_u32(r, key, value, 1, 1024, &vm->sessions);
+    if (!strcmp(key, "queue"))
+        return set_u32(r, key, value, 1, VGPU_SETTINGS_QUEUE, &vm->queue);
     if (!strcmp(key, "weight"))
         return set_u32(r, key, value, 1, VGPU_SCHED_WEIGHT_MAX, &vm->weight);
     if (!strcmp(key, "rate")) {
@@ -282,7 +284,7 @@ static int set_vm(struct reader *r, const char *key, const char *value)
     }
     return fail(r,
                 "unknown key '%s' in [%s] (known: pool priority weight rate burst_ms memory "
-                "sessions uid %s)",
+                "sessions queue uid %s)",
                 key, local ? "local" : "vm", local ? "vm allow" : "socket");
 }
 
@@ -290,6 +292,8 @@ static int set_limits(struct reader *r, const char *key, const char *value)
 {
     if (!strcmp(key, "sessions"))
         return set_u32(r, key, value, 1, 1024, &r->s->default_sessions);
+    if (!strcmp(key, "queue"))
+        return set_u32(r, key, value, 1, VGPU_SETTINGS_QUEUE, &r->s->default_queue);
     if (!strcmp(key, "memory")) {
         if (vgpu_parse_size(value, 1, 1ull << 46, &r->s->default_memory))
             return fail(r, "memory = '%s' is not a size like 512M or 2G", value);
@@ -300,7 +304,8 @@ static int set_limits(struct reader *r, const char *key, const char *value)
             return fail(r, "context_memory = '%s' is not a size like 526M", value);
         return 0;
     }
-    return fail(r, "unknown key '%s' in [limits] (known: sessions memory context_memory)", key);
+    return fail(r, "unknown key '%s' in [limits] (known: sessions queue memory context_memory)",
+                key);
 }
 
 static int set_scheduler(struct reader *r, const char *key, const char *value)

@@ -227,6 +227,7 @@ void vgpu_broker_hello(struct vgpu_link *link, const struct vgpu_link_hello *hel
         vgpu_tenant_window_open(t, link, hello);
     t->features = a.features & ~(t->window ? 0 : VGPU_LINK_FEATURE_CHANNELS);
     t->max_sessions = a.sessions;
+    t->queue = a.queue;
     t->uid = a.uid;
     t->link = link;
     link->tenant = t;

@@ -58,6 +58,7 @@ int vgpu_worker_create(const struct vgpu_worker_config *config, struct vgpu_work
         free(w);
         return rc;
     }
+    vgpu_engine_set_queue(w->engine, config->queue);
     vgpu_dispatch_init(&w->dispatcher, w->engine, &info, config->session_id);
     vgpu_mailbox_init(&w->mailbox, &(struct vgpu_mailbox_config){.dispatcher = &w->dispatcher,
                                                                  .respond = respond,

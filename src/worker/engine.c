@@ -45,6 +45,7 @@ struct vgpu_engine {
     struct vgpu_reports reports;
     struct vgpu_lease *lease;
     pthread_t thread;
+    uint32_t jobs_max;     /* the control thread's */
     int fd;                /* eventfd: to the control thread */
     int wake_fd;           /* eventfd: to the thread */
     struct vgpu_spin spin; /* the thread's */
@@ -404,6 +405,7 @@ int vgpu_engine_create(const struct vgpu_backend_ops *ops, struct vgpu_backend *
     memset(e, 0, sizeof(*e));
     vgpu_executor_init(&e->executor, ops, backend, account);
     e->lease = lease;
+    e->jobs_max = VGPU_ENGINE_JOBS_MAX;
     TAILQ_INIT(&e->queue);
     TAILQ_INIT(&e->done);
     vgpu_spin_init(&e->spin);
@@ -471,9 +473,21 @@ void vgpu_engine_clear(struct vgpu_engine *e)
         return; /* nothing to clear */
 }
 
+void vgpu_engine_set_queue(struct vgpu_engine *e, uint32_t queue)
+{
+    e->jobs_max = queue && queue < VGPU_ENGINE_JOBS_MAX ? queue : VGPU_ENGINE_JOBS_MAX;
+    /* The thread looks at it once it has been given something, under the lock. */
+    e->executor.inflight.limit = queue;
+}
+
+uint32_t vgpu_engine_queue(const struct vgpu_engine *e)
+{
+    return e->jobs_max;
+}
+
 bool vgpu_engine_full(struct vgpu_engine *e)
 {
-    return atomic_load_explicit(&e->queued, memory_order_relaxed) >= VGPU_ENGINE_JOBS_MAX;
+    return atomic_load_explicit(&e->queued, memory_order_relaxed) >= e->jobs_max;
 }
 
 void vgpu_engine_push(struct vgpu_engine *e, struct vgpu_job *job)

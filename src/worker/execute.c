@@ -373,7 +373,8 @@ static CUresult run(struct vgpu_executor *x, struct vgpu_job *job)
     CUresult status = CUDA_ERROR_UNKNOWN;
     switch (job->kind) {
     case VGPU_JOB_LAUNCH:
-        if (x->in_flight >= VGPU_INFLIGHT_MAX && (status = synchronize(x)) != CUDA_SUCCESS)
+        if (x->in_flight >= vgpu_inflight_limit(&x->inflight) &&
+            (status = synchronize(x)) != CUDA_SUCCESS)
             return status;
         x->in_flight++;
         return ops->launch(b, &job->launch);

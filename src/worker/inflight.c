@@ -2,6 +2,18 @@
 /* Launches in flight; see inflight.h. */
 #include "worker/inflight.h"
 
+uint32_t vgpu_inflight_limit(const struct vgpu_inflight *f)
+{
+    return f->limit && f->limit < VGPU_INFLIGHT_MAX ? f->limit : VGPU_INFLIGHT_MAX;
+}
+
+/* Four marks at least below the limit, so that it is not reached with none. */
+static uint32_t mark_every(const struct vgpu_inflight *f)
+{
+    uint32_t quarter = vgpu_inflight_limit(f) / 4;
+    return !quarter ? 1 : quarter < VGPU_INFLIGHT_MARK_EVERY ? quarter : VGPU_INFLIGHT_MARK_EVERY;
+}
+
 static struct vgpu_inflight_context *slot_of(struct vgpu_inflight *f,
                                              struct vgpu_driver_context *object)
 {
@@ -69,12 +81,12 @@ CUresult vgpu_inflight_admit(struct vgpu_inflight *f, struct vgpu_calls *calls, 
 {
     const struct vgpu_fence_ops *fences = calls->driver->fences;
     CUresult status = CUDA_SUCCESS;
-    if (!fences || f->total < VGPU_INFLIGHT_MAX)
+    if (!fences || f->total < vgpu_inflight_limit(f))
         return CUDA_SUCCESS;
     if (!f->marks && (status = mark_everywhere(f, calls)) != CUDA_SUCCESS)
         return status;
     while (f->marks && status == CUDA_SUCCESS) {
-        bool must = wait && f->total >= VGPU_INFLIGHT_MAX;
+        bool must = wait && f->total >= vgpu_inflight_limit(f);
         status = must ? fences->wait(calls->driver, f->mark[0].fence)
                       : fences->query(calls->driver, f->mark[0].fence);
         if (status == CUDA_ERROR_NOT_READY && !must)
@@ -83,7 +95,7 @@ CUresult vgpu_inflight_admit(struct vgpu_inflight *f, struct vgpu_calls *calls, 
     }
     if (status != CUDA_SUCCESS && status != CUDA_ERROR_NOT_READY)
         return status;
-    return f->total < VGPU_INFLIGHT_MAX ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+    return f->total < vgpu_inflight_limit(f) ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
 
 void vgpu_inflight_count(struct vgpu_inflight *f, struct vgpu_calls *calls)
@@ -94,7 +106,7 @@ void vgpu_inflight_count(struct vgpu_inflight *f, struct vgpu_calls *calls)
     if (!c)
         return;
     f->total++;
-    if (++c->unmarked >= VGPU_INFLIGHT_MARK_EVERY && f->marks < VGPU_INFLIGHT_MARKS)
+    if (++c->unmarked >= mark_every(f) && f->marks < VGPU_INFLIGHT_MARKS)
         (void)set_mark(f, calls, c); /* what failed says the next call */
 }
 

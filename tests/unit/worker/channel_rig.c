@@ -446,7 +446,7 @@ static int make_window(struct channel_rig *r)
     return r->doorbell < 0 || r->interrupt < 0 || r->stop_fd < 0 ? -1 : 0;
 }
 
-static int make(void **state, const struct vgpu_backend_ops *ops)
+static int make(void **state, const struct vgpu_backend_ops *ops, uint32_t queue)
 {
     struct channel_rig *r = calloc(1, sizeof(*r));
     char why[200];
@@ -464,8 +464,11 @@ static int make(void **state, const struct vgpu_backend_ops *ops)
     atomic_store(&r->ended_with, INT_MAX);
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->changed, NULL);
-    struct vgpu_worker_config worker = {
-        .fd = r->theirs, .session_id = CHANNEL_SESSION, .ops = ops, .backend = r->backend};
+    struct vgpu_worker_config worker = {.fd = r->theirs,
+                                        .session_id = CHANNEL_SESSION,
+                                        .ops = ops,
+                                        .backend = r->backend,
+                                        .queue = queue};
     if (vgpu_worker_create(&worker, &r->worker) ||
         pthread_create(&r->worker_thread, NULL, run, r) ||
         pthread_create(&r->mediator_thread, NULL, mediate, r))
@@ -476,12 +479,12 @@ static int make(void **state, const struct vgpu_backend_ops *ops)
 
 int channel_setup_bare(void **state)
 {
-    return make(state, &vgpu_backend_software);
+    return make(state, &vgpu_backend_software, 0);
 }
 
-static int setup_on(void **state, const struct vgpu_backend_ops *ops, bool context)
+static int setup_on(void **state, const struct vgpu_backend_ops *ops, bool context, uint32_t queue)
 {
-    if (make(state, ops))
+    if (make(state, ops, queue))
         return -1;
     rig_attach(*state);
     if (context)
@@ -491,17 +494,22 @@ static int setup_on(void **state, const struct vgpu_backend_ops *ops, bool conte
 
 int channel_setup(void **state)
 {
-    return setup_on(state, &vgpu_backend_software, true);
+    return setup_on(state, &vgpu_backend_software, true, 0);
 }
 
 int channel_setup_gpu(void **state)
 {
-    return setup_on(state, fake_gpu_ops(), true);
+    return setup_on(state, fake_gpu_ops(), true, 0);
+}
+
+int channel_setup_gpu_queue(void **state)
+{
+    return setup_on(state, fake_gpu_ops(), true, CHANNEL_QUEUE);
 }
 
 int channel_setup_requests(void **state)
 {
-    return setup_on(state, &fake_ops, false);
+    return setup_on(state, &fake_ops, false, 0);
 }
 
 int channel_teardown(void **state)

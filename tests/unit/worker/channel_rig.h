@@ -60,11 +60,14 @@ struct channel_rig {
     struct vgpu_worker_channel last;
 };
 
+#define CHANNEL_QUEUE 10u
+
 /* VGPU_TEST_F setups: a worker, granted leases as it wants, with an active channel. */
-int channel_setup(void **state);          /* on the software backend, with CHANNEL_CONTEXT */
-int channel_setup_gpu(void **state);      /* on fake_gpu, with CHANNEL_CONTEXT */
-int channel_setup_requests(void **state); /* on fake_backend, for whole requests */
-int channel_setup_bare(void **state);     /* software; not attached, no context */
+int channel_setup(void **state);           /* on the software backend, with CHANNEL_CONTEXT */
+int channel_setup_gpu(void **state);       /* on fake_gpu, with CHANNEL_CONTEXT */
+int channel_setup_gpu_queue(void **state); /* the same, with a limit of CHANNEL_QUEUE */
+int channel_setup_requests(void **state);  /* on fake_backend, for whole requests */
+int channel_setup_bare(void **state);      /* software; not attached, no context */
 int channel_teardown(void **state);
 
 /* The mediator's side. Packets are sent from the test's thread. */

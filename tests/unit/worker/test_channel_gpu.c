@@ -35,16 +35,24 @@ static void start(struct channel_rig *r)
     wait_launched(before + 1);
 }
 
-static int setup(void **state)
+static int prepare(void **state)
 {
-    if (channel_setup_gpu(state))
-        return -1;
     struct channel_rig *r = *state;
     guest_load(r);
     POST(r, STREAM_CREATE, 5, 0, 0);
     POST(r, EVENT_CREATE, 6, 0);
     guest_expect(guest_synchronize(r), 0);
     return 0;
+}
+
+static int setup(void **state)
+{
+    return channel_setup_gpu(state) ? -1 : prepare(state);
+}
+
+static int setup_queue(void **state)
+{
+    return channel_setup_gpu_queue(state) ? -1 : prepare(state);
 }
 
 static int teardown(void **state)
@@ -162,6 +170,27 @@ static void at_most_256_launches_are_in_flight(void **state)
     guest_expect(guest_synchronize(r), 0);
     assert_int_equal(fake_gpu_launched() - before, 2000);
     assert_true(fake_gpu_most_in_flight() <= 256);
+}
+
+/* W19: a tenant's limit on what may wait bounds its launches in flight, too; the ring is not kept
+ * from filling up. */
+static void w19_fewer_launches_are_in_flight(void **state)
+{
+    struct channel_rig *r = *state;
+    uint64_t before = fake_gpu_launched();
+    fake_gpu_hold(true);
+    for (unsigned i = 0; i < 300; i++)
+        launch(r);
+    wait_launched(before + CHANNEL_QUEUE);
+    usleep(5000);
+    assert_int_equal(fake_gpu_launched() - before, CHANNEL_QUEUE);
+    fake_gpu_finish(5); /* two marks of 2 pass */
+    wait_launched(before + CHANNEL_QUEUE + 4);
+    usleep(5000);
+    assert_int_equal(fake_gpu_launched() - before, CHANNEL_QUEUE + 4);
+    fake_gpu_hold(false);
+    guest_expect(guest_synchronize(r), 0);
+    assert_int_equal(fake_gpu_launched() - before, 300);
 }
 
 static void launches_are_counted_in_all_contexts(void **state)
@@ -385,6 +414,7 @@ int main(void)
         ON(copies_to_the_host_are_begun_too),
         ON(what_is_begun_is_checked),
         ON(at_most_256_launches_are_in_flight),
+        VGPU_TEST_F(w19_fewer_launches_are_in_flight, setup_queue, teardown),
         ON(launches_are_counted_in_all_contexts),
         ON(a_context_ends_when_what_waits_in_it_is_answered),
         ON(a_fault_answers_everything_that_waits),

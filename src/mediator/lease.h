@@ -41,6 +41,7 @@ struct vgpu_lease_tenant {
     uint64_t total_ns;           /* of the leases before */
     uint64_t leases;             /* how many it has had */
     uint64_t recalls;            /* how many of them were recalled */
+    uint64_t messages;           /* WANT, GRANT, RECALL and RETURN of its workers, together */
     uint64_t wish_ns;            /* waiting: since when */
     struct vgpu_stats_vm *stats; /* counted for, from add to remove */
 };

@@ -109,9 +109,9 @@ struct vgpu_tenant {
     uint64_t start_again_ns; /* no worker is started before */
 
     uint64_t requests, errors, bytes_in, bytes_out, opened, late_answers;
-    struct vgpu_stats_vm *stats;                 /* the same and more, of all its connections */
-    uint64_t asked_ns;                           /* outstanding: since when */
-    uint64_t left_ns, left_leases, left_recalls; /* of seats that it has left */
+    struct vgpu_stats_vm *stats; /* the same and more, of all its connections */
+    uint64_t asked_ns;           /* outstanding: since when */
+    uint64_t left_ns, left_leases, left_recalls, left_messages; /* of seats that it has left */
 };
 
 /* What one watched directory has us do, so that it cannot have us do anything without bound. */

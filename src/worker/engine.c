@@ -186,6 +186,8 @@ static void give_back(struct vgpu_engine *e)
 {
     vgpu_execute_drain(&e->executor);
     e->began = false;
+    /* Before the release: the control thread says that the next one is wanted, and then returns. */
+    atomic_store(&e->wants_lease, vgpu_channel_wants_lease(&e->channel));
     vgpu_lease_release(e->lease);
     notify(e);
 }

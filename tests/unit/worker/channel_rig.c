@@ -66,8 +66,10 @@ static void handle(struct channel_rig *r, const struct vgpu_worker_header *h, co
     switch (h->type) {
     case VGPU_WORKER_WANT:
         r->wants++;
-        assert_false(r->held);
-        if (r->grants)
+        assert_false(r->again);
+        if (r->held)
+            r->again = true; /* the next one, before it returns this one (W4) */
+        else if (r->grants)
             grant(r);
         return;
     case VGPU_WORKER_RETURN:
@@ -76,6 +78,9 @@ static void handle(struct channel_rig *r, const struct vgpu_worker_header *h, co
         r->held = false;
         r->returned_ns = vgpu_clock_ns();
         r->returns++;
+        if (r->again && r->grants)
+            grant(r);
+        r->again = false;
         return;
     case VGPU_WORKER_CHANNEL:
         memcpy(&r->last, body, sizeof(r->last));

@@ -46,6 +46,7 @@ struct channel_rig {
     pthread_cond_t changed;
     _Atomic bool grants;    /* answers WANT */
     _Atomic bool held;      /* there is a lease */
+    bool again;             /* it wants the next lease, and holds one */
     _Atomic uint64_t lease; /* its number */
     _Atomic unsigned wants, returns;
     _Atomic uint64_t returned_ns; /* when the last came */

@@ -40,7 +40,8 @@ NOT_READY = 600
 
 
 class Hog(threading.Thread):
-    """A device that always has kernels waiting, until it is told to stop."""
+    """A device that always has kernels waiting, until it is told to stop. They are long enough for this thread to keep up with
+    on a busy machine: 256 of them wait in its worker."""
 
     def __init__(self, device, kernel_us):
         super().__init__(daemon=True)
@@ -93,7 +94,7 @@ class Shares(Case):
             self.assertIsNone(hog.failure, "vm %d" % vm_id)
         self.hogs = {}
 
-    def hog(self, vm_id, kernel_us=1000, **hello):
+    def hog(self, vm_id, kernel_us=2500, **hello):
         self.hogs[vm_id] = Hog(self.device(vm_id, **hello), kernel_us)
         self.addCleanup(self.stop)  # before the device is closed
 

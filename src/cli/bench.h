@@ -114,6 +114,16 @@ void bench_device_close(struct bench_device *device);
 /* Its times run from the write of DOORBELL to the read of STATUS that shows the completion. */
 struct bench_path bench_device_path(struct bench_device *device);
 
+/* ---- A process that sleeps on an eventfd ---- */
+
+struct bench_wake;
+
+/* NULL with a text on stderr. */
+struct bench_wake *bench_wake_open(void);
+void bench_wake_close(struct bench_wake *wake);
+/* Wakes it, and is woken. False when that was interrupted. */
+bool bench_wake_round(struct bench_wake *wake, uint64_t *ns);
+
 /* ---- A bare relay over the same sockets ---- */
 
 struct bench_relay;

@@ -146,6 +146,21 @@ static bool launch(const struct job *job)
     return true;
 }
 
+static bool measure_rate(struct job *job)
+{
+    const uint32_t launches = job->settings->launches ? job->settings->launches : LAUNCHES;
+    struct bench_cuda_series *series = begin(job, BENCH_LAUNCHES, launches);
+    while (goes_on(job, series)) {
+        uint64_t start = vgpu_now_ns();
+        for (unsigned i = 0; i < launches; i++)
+            if (!launch(job))
+                return false;
+        TRY(cuStreamSynchronize, job->stream);
+        add(series, vgpu_now_ns() - start);
+    }
+    return true;
+}
+
 static bool measure_launches(struct job *job)
 {
     struct bench_cuda_series *series = begin(job, BENCH_LAUNCH_ENQUEUE, 0);
@@ -159,15 +174,8 @@ static bool measure_launches(struct job *job)
         }
         TRY(cuStreamSynchronize, job->stream);
     }
-    series = begin(job, BENCH_LAUNCHES, LAUNCHES);
-    while (goes_on(job, series)) {
-        uint64_t start = vgpu_now_ns();
-        for (unsigned i = 0; i < LAUNCHES; i++)
-            if (!launch(job))
-                return false;
-        TRY(cuStreamSynchronize, job->stream);
-        add(series, vgpu_now_ns() - start);
-    }
+    if (!measure_rate(job))
+        return false;
     series = begin(job, BENCH_LAUNCH_SYNC, 0);
     while (goes_on(job, series)) {
         uint64_t start = vgpu_now_ns();
@@ -223,7 +231,7 @@ static bool prove_no_copy(struct job *job, void *host, uint64_t bytes)
     return right;
 }
 
-static bool measure_pageable(struct job *job)
+static bool measure_pageable(struct job *job, bool brief)
 {
     uint64_t pageable = job->settings->pageable_bytes;
     uint8_t *host = malloc(pageable);
@@ -233,8 +241,8 @@ static bool measure_pageable(struct job *job)
     }
     memset(host, 0x5A, pageable);
     job->result->pageable_bytes = pageable;
-    bool ok = measure_copies(job, BENCH_COPY4_TO, host, SMALL_COPY, false) &&
-              measure_copies(job, BENCH_COPY64K_TO, host, MIDDLE_COPY, false) &&
+    bool ok = (brief || (measure_copies(job, BENCH_COPY4_TO, host, SMALL_COPY, false) &&
+                         measure_copies(job, BENCH_COPY64K_TO, host, MIDDLE_COPY, false))) &&
               measure_copies(job, BENCH_PAGEABLE_TO, host, pageable, true);
     free(host);
     return ok;
@@ -267,6 +275,7 @@ static bool measure(const struct bench_cuda_settings *settings, struct bench_cud
     CUmodule module;
     if (!load(settings->library))
         return false;
+    result->loaded = true;
     TRY(cuInit, 0);
     TRY(cuDeviceGet, &device, 0);
     TRY(cuDeviceGetName, result->device, sizeof(result->device), device);
@@ -281,9 +290,12 @@ static bool measure(const struct bench_cuda_settings *settings, struct bench_cud
     if (!launch(&job))
         return false;
     TRY(cuCtxSynchronize);
-    if (!settings->prove && (!measure_launches(&job) || !measure_pageable(&job)))
-        return false;
-    if (!measure_pinned(&job))
+    bool ok = true;
+    if (settings->brief)
+        ok = measure_rate(&job) && measure_pageable(&job, true);
+    else if (!settings->prove)
+        ok = measure_launches(&job) && measure_pageable(&job, false);
+    if (!ok || (!settings->brief && !measure_pinned(&job)))
         return false;
     TRY(cuMemFree, job.memory);
     TRY(cuDevicePrimaryCtxRelease, device);
@@ -314,6 +326,8 @@ bool bench_cuda_measure(const struct bench_cuda_settings *settings,
             _exit(1);
         if (settings->device)
             setenv("VGPU_DEVICE", settings->device, 1);
+        if (settings->transport)
+            setenv("VGPU_TRANSPORT", settings->transport, 1);
         result->done = measure(settings, result);
         exit(result->done ? 0 : 1); /* runs what the library does at an exit */
     }

@@ -29,7 +29,8 @@ class Bench(ChannelCase):
                                                "--count", "20", "--copy", "8", "--json", "--svg", svg))
             xml.etree.ElementTree.parse(svg)
         rows = report["rows"]
-        for key in ("mailbox_nop", "post", "posts", "nop", "nop_asleep", "launch_sync", "pageable_to", "pageable_from",
+        # Not "nop": whether a worker is found polling is the machine's affair.
+        for key in ("mailbox_nop", "post", "posts", "nop_asleep", "launch_sync", "pageable_to", "pageable_from",
                     "pinned_to", "pinned_from"):
             self.assertIn(key, rows)
             self.assertGreater(rows[key]["value"], 0)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * t-share MODE [--kernel-us N] [--gap-us N] [--count N]
+ * t-share MODE [--kernel-us N] [--gap-us N] [--count N] [--queued N]
  *
  * A CUDA driver program that uses the GPU in one of several ways, for tests of who gets it. It
  * prints "READY", and goes on at a line on stdin.
  *
- *     busy         kernels of about N us without pause, a few of them queued
+ *     busy         kernels of about N us without pause, N of them (4) queued at a time
  *     interactive  a kernel of N us, a synchronization, a gap of N us, over and over
  *     endless      one kernel that never ends
  *     post         --count event records, posted, at each line; "POSTED seconds=..." after each
@@ -25,7 +25,6 @@
 #include <unistd.h>
 
 #define SAMPLES 100000u
-#define QUEUED  4u /* kernels before a busy program waits */
 
 static const char ptx[] = ".version 6.0\n.target sm_50\n.address_size 64\n"
                           ".visible .entry spin(.param .u64 ns)\n{\n"
@@ -105,13 +104,13 @@ static void report(uint64_t requests)
            p50 / 1000, p99 / 1000);
 }
 
-static void run(uint64_t kernel_ns, uint64_t gap_ns, unsigned queued)
+static void run(uint64_t kernel_ns, uint64_t gap_ns, uint64_t queued)
 {
     uint64_t requests = 0;
     const struct timespec gap = {.tv_sec = 0, .tv_nsec = (long)gap_ns};
     while (!is_told_to_end()) {
         uint64_t begin = now_ns();
-        for (unsigned i = 0; i < queued; i++)
+        for (uint64_t i = 0; i < queued; i++)
             launch(kernel_ns);
         NEED(cuCtxSynchronize);
         if (sample_count < SAMPLES)
@@ -140,7 +139,7 @@ static void post(uint64_t count)
 
 int main(int argc, char **argv)
 {
-    uint64_t kernel_us = 1000, gap_us = 0, count = 1;
+    uint64_t kernel_us = 1000, gap_us = 0, count = 1, queued = 4;
     const char *mode = argc > 1 ? argv[1] : "";
     for (int i = 2; i + 1 < argc; i += 2) {
         uint64_t value = strtoull(argv[i + 1], NULL, 10);
@@ -150,6 +149,8 @@ int main(int argc, char **argv)
             gap_us = value < 999999 ? value : 999999;
         else if (!strcmp(argv[i], "--count"))
             count = value;
+        else if (!strcmp(argv[i], "--queued"))
+            queued = value;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     set_up();
@@ -157,7 +158,7 @@ int main(int argc, char **argv)
     if (!wait_line())
         return 0;
     if (!strcmp(mode, "busy")) {
-        run(kernel_us * 1000, 0, QUEUED);
+        run(kernel_us * 1000, 0, queued);
     } else if (!strcmp(mode, "interactive")) {
         run(kernel_us * 1000, gap_us * 1000, 1);
     } else if (!strcmp(mode, "endless")) {

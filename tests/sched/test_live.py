@@ -78,7 +78,8 @@ class Live(ChannelCase):
 class Interactive(Live):
     def course(self):
         """(requests, leases, median in us) of an interactive program of high priority beside two hogs, over a second or two."""
-        hogs = [self.start("busy", "--kernel-us", 2000) for _ in range(2)]
+        # Much is queued, so that they want the GPU all the time, on a busy machine too.
+        hogs = [self.start("busy", "--kernel-us", 2000, "--queued", 100) for _ in range(2)]
         self.begin(*hogs)
         quick = self.start("interactive", "--kernel-us", 50, "--gap-us", 500, priority="high")
         self.begin(quick)

@@ -21,8 +21,9 @@ struct bench_settings {
     const char *library, *native; /* libcuda.so.1 of ours, of NVIDIA's */
     const char *svg;              /* a picture goes there */
     uint64_t seconds, count, vm_id;
-    uint64_t copy_bytes;   /* of large copies */
-    uint64_t pinned_bytes; /* the same, at most what fits the arena of the window */
+    uint64_t copy_bytes;              /* of large copies */
+    uint64_t pinned_bytes;            /* the same, at most what fits the arena of the window */
+    uint64_t kernel_us, gap_us, hogs; /* share; 0: not said */
     bool has_vm_id, has_copy, json;
 };
 
@@ -113,6 +114,16 @@ struct bench_device *bench_device_open(const char *directory, uint32_t vm_id);
 void bench_device_close(struct bench_device *device);
 /* Its times run from the write of DOORBELL to the read of STATUS that shows the completion. */
 struct bench_path bench_device_path(struct bench_device *device);
+
+/* ---- A process that sleeps on an eventfd ---- */
+
+struct bench_wake;
+
+/* NULL with a text on stderr. */
+struct bench_wake *bench_wake_open(void);
+void bench_wake_close(struct bench_wake *wake);
+/* Wakes it, and is woken. False when that was interrupted. */
+bool bench_wake_round(struct bench_wake *wake, uint64_t *ns);
 
 /* ---- A bare relay over the same sockets ---- */
 

@@ -18,7 +18,8 @@ bool bench_channel_measure(const struct bench_settings *settings, struct vgpu *g
 /*
  * Rows for programs of the CUDA driver API over the device at `address` (NULL: the environment's):
  * with settings->native, in turns with that library and with the goals of a GPU; else with those of
- * the software backend, where staged_bytes_per_s is the bare copy to be compared with (0: none).
+ * the software backend, where staged_bytes_per_s is the bare copy to be compared with (0: none),
+ * which is measured once more behind ours, and the mean taken.
  */
 bool bench_cuda_rows(const struct bench_settings *settings, const char *address, bool local,
                      double staged_bytes_per_s, struct bench_report *report);

@@ -55,6 +55,7 @@ struct bench_cuda_result {
     char device[256];
     uint64_t pinned_bytes, pageable_bytes;
     uint32_t pinned_proof; /* enum bench_pinned_proof */
+    bool loaded;           /* the library is there */
     bool done;
 };
 
@@ -65,6 +66,9 @@ struct bench_cuda_settings {
     uint64_t seconds;                      /* about so long for each figure */
     uint32_t count;                        /* not 0: at most so many samples of each */
     bool prove; /* instead: copy pinned memory that the program may not touch */
+    bool brief; /* instead: one sample of launches a second and of a pageable copy each way */
+    uint32_t launches;     /* of a sample of launches a second; 0: 20000 */
+    const char *transport; /* for VGPU_TRANSPORT; NULL: as it is */
 };
 
 /* Adds samples to *result, which is zeroed before the first call and was made by

@@ -95,11 +95,19 @@ static void draw_row(FILE *out, const struct axis *axis, const struct bench_row 
                 "\" fill-opacity=\"0.09\"/>\n",
                 least ? at : LEFT, y + 2, least ? LEFT + PLOT - at : at - LEFT, STRIP - 14);
     }
-    for (double power = axis->low; power <= axis->high + 0.5; power++)
+    for (int power = (int)axis->low; power <= (int)axis->high; power++) {
+        double at = place(axis, pow(10, power));
+        char label[32];
+        bench_format(label, sizeof(label), row->unit, pow(10, power));
+        label[strcspn(label, ". ")] = 0; /* "10.0 us" is "10" and its unit */
+        bench_format(goal, sizeof(goal), row->unit, pow(10, power));
+        const char *unit = strrchr(goal, ' ');
         fprintf(out,
                 "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#999\" "
-                "stroke-width=\"0.4\"/>\n",
-                place(axis, pow(10, power)), y + 2, place(axis, pow(10, power)), bottom);
+                "stroke-width=\"0.4\"/>\n<text x=\"%.1f\" y=\"%.1f\" font-size=\"8\" "
+                "fill=\"#888\" text-anchor=\"middle\">%s%s</text>\n",
+                at, y + 2, at, bottom, at, bottom + 9, label, unit ? unit : "");
+    }
     if (row->count)
         draw_samples(out, axis, row, y);
     else

@@ -10,23 +10,25 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/bench_cuda.h"
 #include "cli/cli.h"
 #include "cli/workload.h"
 #include "config.h"
 #include "guest/deadline.h"
 
-#define VECTOR_COUNT  (1u << 20)
-#define MATRIX_SIZE   256u
+#define VECTOR_COUNT     (1u << 20)
+#define MATRIX_SIZE      256u
 /* Enough to see the difference, and little enough not to wait for the slower one. */
-#define MEASURE_MS    200u
-#define CHANNEL_BYTES ((size_t)16 << 20)
-#define MAILBOX_BYTES ((size_t)256 << 10)
+#define CHANNEL_BYTES    (64u << 20)
+#define CHANNEL_LAUNCHES 20000u
+#define MAILBOX_BYTES    (512u << 10)
+#define MAILBOX_LAUNCHES 1000u
 
 static const char usage[] =
     "usage: vgpu-demo [--device pci:ADDRESS|local:SOCKET] [--count N] [--size N] DIRECTORY\n"
     "\n"
     "Adds two vectors and multiplies two matrices on the vgpu device, checks the results, and\n"
-    "says how fast calls and copies are, by a channel and by the mailbox.\n"
+    "says how fast a CUDA program's launches and copies are, by a channel and by the mailbox.\n"
     "  DIRECTORY  holds vector_add.nvcc.ptx and sgemm.nvcc.ptx\n"
     "  --count N  floats in a vector, 1 to 16777216; default 1048576\n"
     "  --size N   rows of a matrix, a multiple of 32, 32 to 2048; default 256\n"
@@ -45,44 +47,46 @@ static void say(const char *format, ...)
     fflush(stdout); /* progress is for somebody who watches */
 }
 
-/* The same device by the mailbox, to be seen beside the channel. */
-static bool measure_mailbox(const struct vgpu_options *options, struct workload_speed *speed,
-                            char *why, size_t why_capacity)
+/* ---- What one way of carrying calls does for a CUDA program ---- */
+
+struct speed {
+    double launches_per_s, to_bytes_per_s, from_bytes_per_s;
+};
+
+static double rate(const struct bench_cuda_series *series)
 {
-    struct vgpu_options mailbox = *options;
-    struct vgpu_session *session = NULL;
-    struct vgpu *gpu;
-    mailbox.transport = "mailbox";
-    if (vgpu_init(&mailbox, &gpu) != 0) {
-        snprintf(why, why_capacity, "%s", vgpu_last_error_text());
-        return false;
+    return series->count && series->ns[0] ? (double)series->amount * 1e9 / (double)series->ns[0]
+                                          : 0;
+}
+
+/* False with a text on stderr. No libcuda.so.1 here is no failure: nothing is measured then. */
+static bool measure(const char *device, const char *transport, uint64_t bytes, uint32_t launches,
+                    struct speed *speed)
+{
+    char library[512];
+    struct bench_cuda_settings settings = {.library = library,
+                                           .device = device,
+                                           .transport = transport,
+                                           .brief = true,
+                                           .count = 1,
+                                           .launches = launches,
+                                           .pageable_bytes = bytes};
+    struct bench_cuda_result *result = bench_cuda_result_new();
+    bench_cuda_find(library, sizeof(library));
+    bool good = result && bench_cuda_measure(&settings, result);
+    if (good) {
+        *speed = (struct speed){rate(&result->series[BENCH_LAUNCHES]),
+                                rate(&result->series[BENCH_PAGEABLE_TO]),
+                                rate(&result->series[BENCH_PAGEABLE_FROM])};
+        say("CUDA by %s: %.0f launches/s, %.1f MB/s to the device, %.1f MB/s back", transport,
+            speed->launches_per_s, speed->to_bytes_per_s / 1e6, speed->from_bytes_per_s / 1e6);
     }
-    bool good = vgpu_session_open(gpu, &session) == 0;
-    if (!good)
-        snprintf(why, why_capacity, "%s", vgpu_last_error_text());
-    good = good && workload_measure(session, MEASURE_MS, MAILBOX_BYTES, speed, why, why_capacity);
-    (void)vgpu_session_close(session);
-    vgpu_cleanup(gpu);
+    good = good || (result && !result->loaded);
+    bench_cuda_result_free(result);
     return good;
 }
 
-static bool measure(struct vgpu_session *session, const struct vgpu_options *options,
-                    struct workload_speed *channel, struct workload_speed *mailbox, char *why,
-                    size_t why_capacity)
-{
-    bool has_channel = strncmp(vgpu_session_transport(session), "channel", 7) == 0;
-    if (has_channel) {
-        if (!workload_measure(session, MEASURE_MS, CHANNEL_BYTES, channel, why, why_capacity))
-            return false;
-        say("channel: %.0f calls/s, %.1f MB/s to the device, %.1f MB/s back", channel->calls_per_s,
-            channel->to_bytes_per_s / 1e6, channel->from_bytes_per_s / 1e6);
-    }
-    if (!measure_mailbox(options, mailbox, why, why_capacity))
-        return false;
-    say("mailbox: %.0f calls/s, %.1f MB/s to the device, %.1f MB/s back", mailbox->calls_per_s,
-        mailbox->to_bytes_per_s / 1e6, mailbox->from_bytes_per_s / 1e6);
-    return true;
-}
+/* ---- The program ---- */
 
 static int run(struct vgpu *gpu, const struct vgpu_options *options, const char *directory,
                uint32_t count, uint32_t size)
@@ -91,7 +95,7 @@ static int run(struct vgpu *gpu, const struct vgpu_options *options, const char 
     struct vgpu_device_info_wire info;
     struct vgpu_statistics statistics;
     struct workload_time vector = {0}, matrix = {0};
-    struct workload_speed channel = {0}, mailbox = {0};
+    struct speed channel = {0}, mailbox = {0};
     uint32_t pool = 0, priority = 0, vm_id = 0;
     char path[512], why[512] = "", transport[320] = "";
     bool good = false;
@@ -122,8 +126,7 @@ static int run(struct vgpu *gpu, const struct vgpu_options *options, const char 
         goto out;
     snprintf(path, sizeof(path), "%s/sgemm.nvcc.ptx", directory);
     good = workload_sgemm(session, path, "sgemm_tiled_16", size, vm_id, say, &matrix, why,
-                          sizeof(why)) &&
-           measure(session, options, &channel, &mailbox, why, sizeof(why));
+                          sizeof(why));
 out:
     if (!good)
         fprintf(stderr, "vgpu-demo: %s\n", why);
@@ -133,14 +136,18 @@ out:
     }
     memset(&statistics, 0, sizeof(statistics));
     vgpu_read_statistics(gpu, &statistics);
+    transport[strcspn(transport, " :")] = 0; /* the first word */
+    if (good && strcmp(transport, "channel") == 0)
+        good = measure(options->device, "channel", CHANNEL_BYTES, CHANNEL_LAUNCHES, &channel);
+    if (good)
+        good = measure(options->device, "mailbox", MAILBOX_BYTES, MAILBOX_LAUNCHES, &mailbox);
     printf("RESULT vm=%" PRIu32 " priority=%s pool=%c", vm_id, cli_priority_name(priority),
            pool >= 'A' && pool <= 'Z' ? (char)pool : '?');
     printf(" device=\"%s\" backend=\"%s\"", info.name, info.backend);
-    transport[strcspn(transport, " :")] = 0; /* the first word */
-    printf(" transport=%s calls_channel=%.0f to_channel=%.0f from_channel=%.0f calls_mailbox=%.0f"
-           " to_mailbox=%.0f from_mailbox=%.0f",
-           transport, channel.calls_per_s, channel.to_bytes_per_s, channel.from_bytes_per_s,
-           mailbox.calls_per_s, mailbox.to_bytes_per_s, mailbox.from_bytes_per_s);
+    printf(" transport=%s launches_channel=%.0f to_channel=%.0f from_channel=%.0f"
+           " launches_mailbox=%.0f to_mailbox=%.0f from_mailbox=%.0f",
+           transport, channel.launches_per_s, channel.to_bytes_per_s, channel.from_bytes_per_s,
+           mailbox.launches_per_s, mailbox.to_bytes_per_s, mailbox.from_bytes_per_s);
     printf(" requests=%" PRIu64 " bytes_to=%" PRIu64 " bytes_from=%" PRIu64
            " vector_add_ms=%.0f sgemm_ms=%.0f total_ms=%.0f verdict=%s\n",
            statistics.requests, statistics.bytes_to_device, statistics.bytes_from_device,

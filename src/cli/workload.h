@@ -20,12 +20,6 @@ struct workload_time {
     uint64_t total_ns;
 };
 
-/* What one way of carrying requests does. */
-struct workload_speed {
-    double calls_per_s;                      /* NOPs, each waited for */
-    double to_bytes_per_s, from_bytes_per_s; /* of one copy each way */
-};
-
 /* Prints one line of progress; may be NULL. */
 typedef void (*workload_say)(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -45,13 +39,6 @@ bool workload_vector_add(struct vgpu_session *session, const char *ptx_path, uin
 bool workload_sgemm(struct vgpu_session *session, const char *ptx_path, const char *kernel,
                     uint32_t size, uint32_t seed, workload_say say, struct workload_time *time,
                     char *why, size_t why_capacity);
-
-/*
- * How fast this session's way is: calls for `calls_ms`, and a copy of `copy_bytes` each way,
- * compared with what was sent. False with a text in `why`.
- */
-bool workload_measure(struct vgpu_session *session, uint32_t calls_ms, size_t copy_bytes,
-                      struct workload_speed *speed, char *why, size_t why_capacity);
 
 /* The file's bytes in memory to be freed, NULL with a text in `why`. At most 64 MiB. */
 char *workload_read_file(const char *path, size_t *length, char *why, size_t why_capacity);

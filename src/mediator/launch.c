@@ -154,6 +154,7 @@ static void make_arguments(struct vgpu_mediator *m, const struct vgpu_tenant *te
     add_number(a, "--memory", tenant->seat->quota->quota_bytes);
     add_number(a, "--account-fd", ACCOUNT_FD);
     add_number(a, "--account-slot", slot);
+    add_number(a, "--queue", tenant->queue);
     if (gpu->threads)
         add_number(a, "--threads", gpu->threads);
     if (gpu->launch_instructions && gpu->setting.backend == VGPU_GPU_SOFTWARE)

@@ -72,6 +72,18 @@ int vgpu_lease_tenant_add(struct vgpu_leases *l, struct vgpu_lease_tenant *t, ui
     return 0;
 }
 
+void vgpu_lease_tenant_debt(struct vgpu_leases *l, const struct vgpu_lease_tenant *t,
+                            struct vgpu_sched_debt *debt, uint64_t now_ns)
+{
+    vgpu_sched_debt(l->sched, t->number, now_ns, debt);
+}
+
+void vgpu_lease_tenant_owe(struct vgpu_leases *l, const struct vgpu_lease_tenant *t,
+                           const struct vgpu_sched_debt *debt, uint64_t now_ns)
+{
+    vgpu_sched_owe(l->sched, t->number, debt, now_ns);
+}
+
 uint64_t vgpu_lease_tenant_throttles(struct vgpu_leases *l, const struct vgpu_lease_tenant *t,
                                      uint64_t now_ns)
 {
@@ -109,6 +121,7 @@ void vgpu_lease_tenant_restart(struct vgpu_lease_tenant *t, uint64_t now_ns)
     t->total_ns = 0;
     t->leases = 0;
     t->recalls = 0;
+    t->messages = 0;
     t->start_ns = now_ns;
 }
 
@@ -161,6 +174,7 @@ static void give(struct vgpu_leases *l, struct vgpu_lease_member *member)
 {
     member->wants = false;
     member->lease = member->tenant->lease;
+    member->tenant->messages++;
     l->ops->grant(member, member->lease);
 }
 
@@ -183,7 +197,7 @@ static void do_grant(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint64_
 
 static uint32_t to_us(uint64_t ns)
 {
-    uint64_t us = ns / VGPU_NS_PER_US;
+    uint64_t us = ns / VGPU_NS_PER_US + (ns % VGPU_NS_PER_US != 0);
     return us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
 }
 
@@ -199,8 +213,10 @@ static void do_recall(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint64
     vgpu_list_each(node, &t->members)
     {
         struct vgpu_lease_member *member = vgpu_list_entry(node, struct vgpu_lease_member, node);
-        if (member->lease)
-            l->ops->recall(member, member->lease, to_us(grace_ns), to_us(linger_ns));
+        if (!member->lease)
+            continue;
+        t->messages++;
+        l->ops->recall(member, member->lease, to_us(grace_ns), to_us(linger_ns));
     }
 }
 
@@ -262,6 +278,7 @@ int vgpu_lease_member_want(struct vgpu_leases *l, struct vgpu_lease_member *memb
     if (member->wants || (member->lease && !t->recalled))
         return -EPROTO;
     member->wants = true;
+    t->messages++;
     if (t->lease && !t->recalled)
         give(l, member);
     else
@@ -275,6 +292,7 @@ int vgpu_lease_member_return(struct vgpu_leases *l, struct vgpu_lease_member *me
     if (!lease || member->lease != lease)
         return -EPROTO;
     member->lease = 0;
+    member->tenant->messages++;
     return_if_free(l, member->tenant, now_ns);
     return 0;
 }

@@ -41,6 +41,7 @@ struct vgpu_lease_tenant {
     uint64_t total_ns;           /* of the leases before */
     uint64_t leases;             /* how many it has had */
     uint64_t recalls;            /* how many of them were recalled */
+    uint64_t messages;           /* WANT, GRANT, RECALL and RETURN of its workers, together */
     uint64_t wish_ns;            /* waiting: since when */
     struct vgpu_stats_vm *stats; /* counted for, from add to remove */
 };
@@ -71,6 +72,11 @@ uint64_t vgpu_leases_deadline(struct vgpu_leases *leases, uint64_t now_ns);
 int vgpu_lease_tenant_add(struct vgpu_leases *leases, struct vgpu_lease_tenant *tenant,
                           uint32_t number, const struct vgpu_sched_tenant *what,
                           struct vgpu_stats_vm *stats, uint64_t now_ns);
+/* GPU time that it had beyond its share: what it goes with, and what it came back with. */
+void vgpu_lease_tenant_debt(struct vgpu_leases *leases, const struct vgpu_lease_tenant *tenant,
+                            struct vgpu_sched_debt *debt, uint64_t now_ns);
+void vgpu_lease_tenant_owe(struct vgpu_leases *leases, const struct vgpu_lease_tenant *tenant,
+                           const struct vgpu_sched_debt *debt, uint64_t now_ns);
 void vgpu_lease_tenant_remove(struct vgpu_leases *leases, struct vgpu_lease_tenant *tenant,
                               uint64_t now_ns);
 /* 0, -EINVAL, or -EBUSY: it holds a lease of another GPU. */

@@ -103,6 +103,7 @@ struct vgpu_tenant {
     struct vgpu_seat seats[VGPU_SEATS];
     struct vgpu_seat *seat; /* where workers are started; the other one is left when it can be */
     uint32_t max_sessions;  /* beside session 0 */
+    uint32_t queue;         /* requests of a session that may wait */
     uint32_t uid;           /* of its workers, or VGPU_SETTINGS_NO_UID */
     struct vgpu_link *link; /* NULL: detached */
     struct vgpu_window *window; /* of this link; NULL: it has none */
@@ -122,10 +123,10 @@ struct vgpu_tenant {
     uint64_t start_again_ns; /* no worker is started before */
 
     uint64_t requests, errors, bytes_in, bytes_out, opened, late_answers;
-    struct vgpu_stats_vm *stats;                 /* the same and more, of all its connections */
-    uint64_t asked_ns;                           /* outstanding: since when, */
-    uint32_t request_id;                         /* and the guest's name for it */
-    uint64_t left_ns, left_leases, left_recalls; /* of seats that it has left */
+    struct vgpu_stats_vm *stats; /* the same and more, of all its connections */
+    uint64_t asked_ns;           /* outstanding: since when, */
+    uint32_t request_id;         /* and the guest's name for it */
+    uint64_t left_ns, left_leases, left_recalls, left_messages; /* of seats that it has left */
 };
 
 /* What one watched directory has us do, so that it cannot have us do anything without bound. */

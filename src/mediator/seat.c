@@ -63,6 +63,9 @@ static int take(struct vgpu_mediator *m, struct vgpu_tenant *t, struct vgpu_seat
         vgpu_quota_leave(quota);
         return rc;
     }
+    uint64_t now = vgpu_loop_now(m->loop);
+    vgpu_lease_tenant_owe(m->leases, &seat->lease,
+                          &vgpu_ledger_account(&m->ledger, t->account, now)->debt, now);
     seat->taken = true;
     seat->gpu = gpu;
     seat->number = number;
@@ -78,6 +81,12 @@ static void leave(struct vgpu_mediator *m, struct vgpu_tenant *t, struct vgpu_se
     t->left_ns += vgpu_lease_tenant_total_ns(&seat->lease, now);
     t->left_leases += seat->lease.leases;
     t->left_recalls += seat->lease.recalls;
+    t->left_messages += seat->lease.messages;
+    struct vgpu_sched_debt *kept = &vgpu_ledger_account(&m->ledger, t->account, now)->debt, debt;
+    vgpu_lease_tenant_debt(m->leases, &seat->lease, &debt, now);
+    /* Of a user with several clients the largest counts. */
+    if (!kept->known || kept->gpu != debt.gpu || debt.v >= kept->v)
+        *kept = debt;
     vgpu_lease_tenant_remove(m->leases, &seat->lease, now);
     vgpu_quota_leave(seat->quota);
     m->gpus[seat->gpu].tenants--;
@@ -172,6 +181,14 @@ uint64_t vgpu_seat_recalls(const struct vgpu_tenant *t)
     return sum;
 }
 
+uint64_t vgpu_seat_messages(const struct vgpu_tenant *t)
+{
+    uint64_t sum = t->left_messages;
+    for (uint32_t i = 0; i < VGPU_SEATS; i++)
+        sum += t->seats[i].taken ? t->seats[i].lease.messages : 0;
+    return sum;
+}
+
 bool vgpu_seat_holding(const struct vgpu_tenant *t)
 {
     bool holding = false;
@@ -190,7 +207,7 @@ uint64_t vgpu_seat_memory(const struct vgpu_tenant *t)
 
 void vgpu_seat_restart(struct vgpu_tenant *t, uint64_t now_ns)
 {
-    t->left_ns = t->left_leases = t->left_recalls = 0;
+    t->left_ns = t->left_leases = t->left_recalls = t->left_messages = 0;
     for (uint32_t i = 0; i < VGPU_SEATS; i++)
         if (t->seats[i].taken)
             vgpu_lease_tenant_restart(&t->seats[i].lease, now_ns);

@@ -40,6 +40,7 @@ bool vgpu_seat_moving(const struct vgpu_tenant *t);
 uint64_t vgpu_seat_lease_ns(const struct vgpu_tenant *t, uint64_t now_ns);
 uint64_t vgpu_seat_leases(const struct vgpu_tenant *t);
 uint64_t vgpu_seat_recalls(const struct vgpu_tenant *t);
+uint64_t vgpu_seat_messages(const struct vgpu_tenant *t); /* about leases, both ways */
 bool vgpu_seat_holding(const struct vgpu_tenant *t);
 uint64_t vgpu_seat_memory(const struct vgpu_tenant *t);
 /* Counts from now. */

@@ -20,6 +20,7 @@ struct vgpu_settings *vgpu_settings_default(void)
     s->local_clients = 64;
     s->local_window = VGPU_WINDOW_BYTES_DEFAULT;
     s->default_sessions = 16;
+    s->default_queue = 512;
     s->default_memory = 1ull << 30;
     s->context_memory = 526ull << 20; /* as measured on an H200 */
     s->quarantine_faults = 30;

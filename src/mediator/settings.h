@@ -18,9 +18,9 @@
 #define VGPU_POOL_MAX_GPUS   16u
 #define VGPU_SETTINGS_WATCH  16u   /* directories */
 #define VGPU_SETTINGS_VMS    4096u /* [vm] and [local] sections, each */
-#define VGPU_SETTINGS_QUEUE  512u  /* launches in flight of a VM that does not say */
 #define VGPU_SETTINGS_FAULTS 64u   /* that are counted before a quarantine, at most */
 #define VGPU_SETTINGS_ERROR  512u  /* bytes for a message */
+#define VGPU_SETTINGS_QUEUE  65536u
 #define VGPU_SETTINGS_NO_UID UINT32_MAX
 
 enum vgpu_backend_kind { VGPU_GPU_SOFTWARE, VGPU_GPU_CUDA };
@@ -60,10 +60,10 @@ struct vgpu_vm_setting {
     int priority;      /* -1: the device's wish */
     uint64_t memory;   /* 0: the default */
     uint32_t sessions; /* 0: the default */
+    uint32_t queue;    /* 0: the default */
     uint32_t weight;   /* 0: the default */
     uint32_t rate;     /* thousandths of a GPU's time, 0: no limit */
     uint32_t burst_ms; /* 0: the default */
-    uint32_t queue;    /* the registry's: launches in flight; 0: the default */
     bool in_file;      /* it has a section; false: only the registry speaks of it */
     bool registered;   /* it has a section, or is in the registry */
     uint32_t uid;      /* of its workers; VGPU_SETTINGS_NO_UID: base + index */
@@ -89,6 +89,7 @@ struct vgpu_settings {
     uint32_t local_clients;    /* of one user */
     uint64_t local_window;     /* bytes of a local client's window at most, 0: it gets none */
     uint32_t default_sessions; /* beside session 0 */
+    uint32_t default_queue;    /* requests of a session that may wait */
     uint64_t default_memory;   /* bytes a tenant and GPU */
     uint64_t context_memory;   /* bytes that a GPU context takes from the card */
     uint32_t

@@ -270,6 +270,8 @@ static int set_vm(struct reader *r, const char *key, const char *value)
     }
     if (!strcmp(key, "sessions"))
         return set_u32(r, key, value, 1, 1024, &vm->sessions);
+    if (!strcmp(key, "queue"))
+        return set_u32(r, key, value, 1, VGPU_SETTINGS_QUEUE, &vm->queue);
     if (!strcmp(key, "weight"))
         return set_u32(r, key, value, 1, VGPU_SCHED_WEIGHT_MAX, &vm->weight);
     if (!strcmp(key, "rate")) {
@@ -299,7 +301,7 @@ static int set_vm(struct reader *r, const char *key, const char *value)
     }
     return fail(r,
                 "unknown key '%s' in [%s] (known: pool priority weight rate burst_ms memory "
-                "sessions uid %s)",
+                "sessions queue uid %s)",
                 key, local ? "local" : "vm", local ? "vm allow" : "socket");
 }
 
@@ -307,6 +309,8 @@ static int set_limits(struct reader *r, const char *key, const char *value)
 {
     if (!strcmp(key, "sessions"))
         return set_u32(r, key, value, 1, 1024, &r->s->default_sessions);
+    if (!strcmp(key, "queue"))
+        return set_u32(r, key, value, 1, VGPU_SETTINGS_QUEUE, &r->s->default_queue);
     if (!strcmp(key, "memory")) {
         if (vgpu_parse_size(value, 1, 1ull << 46, &r->s->default_memory))
             return fail(r, "memory = '%s' is not a size like 512M or 2G", value);
@@ -324,7 +328,7 @@ static int set_limits(struct reader *r, const char *key, const char *value)
     if (!strcmp(key, "quarantine_s"))
         return set_u32(r, key, value, 1, 31536000, &r->s->quarantine_s);
     return fail(r,
-                "unknown key '%s' in [limits] (known: sessions memory context_memory "
+                "unknown key '%s' in [limits] (known: sessions queue memory context_memory "
                 "quarantine_faults quarantine_window_s quarantine_s)",
                 key);
 }

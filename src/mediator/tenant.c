@@ -238,6 +238,7 @@ void vgpu_broker_hello(struct vgpu_link *link, const struct vgpu_link_hello *hel
         vgpu_tenant_window_open(t, link, hello);
     t->features = a.features & ~(t->window ? 0 : VGPU_LINK_FEATURE_CHANNELS);
     t->max_sessions = a.sessions;
+    t->queue = a.queue;
     t->uid = a.uid;
     t->wish_pool = (char)hello->pool_id;
     t->wish_priority = hello->priority;
@@ -265,14 +266,15 @@ static void log_counters(struct vgpu_mediator *m, struct vgpu_tenant *t, const c
     uint64_t lease = vgpu_seat_lease_ns(t, vgpu_loop_now(m->loop));
     vgpu_log(VGPU_LOG_INFO, event,
              "vm=%u pool=%c priority=%s backend=%s %s requests=%llu errors=%llu bytes_in=%llu "
-             "bytes_out=%llu sessions=%llu lease_ms=%llu leases=%llu recalls=%llu late=%llu",
+             "bytes_out=%llu sessions=%llu lease_ms=%llu leases=%llu recalls=%llu late=%llu "
+             "lease_messages=%llu",
              t->vm_id, t->pool, vgpu_priority_name(t->priority),
              vgpu_backend_name(m->gpus[t->seat->gpu].setting.backend), state,
              (unsigned long long)t->requests, (unsigned long long)t->errors,
              (unsigned long long)t->bytes_in, (unsigned long long)t->bytes_out,
              (unsigned long long)t->opened, (unsigned long long)(lease / VGPU_NS_PER_MS),
              (unsigned long long)vgpu_seat_leases(t), (unsigned long long)vgpu_seat_recalls(t),
-             (unsigned long long)t->late_answers);
+             (unsigned long long)t->late_answers, (unsigned long long)vgpu_seat_messages(t));
 }
 
 void vgpu_broker_detach(struct vgpu_link *link)

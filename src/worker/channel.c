@@ -360,13 +360,13 @@ static void register_staging(struct vgpu_channel_server *c)
                              (size_t)VGPU_CHANNEL_BOUNCES * VGPU_CHANNEL_BOUNCE_BYTES);
 }
 
-bool vgpu_channel_turn(struct vgpu_channel_server *c)
+bool vgpu_channel_turn(struct vgpu_channel_server *c, bool one)
 {
     unsigned n = 0;
     if (!is_served(c) || c->hold == VGPU_HOLD_JOB)
         return false;
     const struct vgpu_ring_record *record = (const struct vgpu_ring_record *)(void *)c->record;
-    while (n < VGPU_CHANNEL_TURN_RECORDS && may_run(c)) {
+    while (n < VGPU_CHANNEL_TURN_RECORDS && ((one && n == 0) || may_run(c))) {
         if (c->hold == VGPU_HOLD_NOTHING && !vgpu_ring_server_take(&c->ring, c->record))
             break;
         if (!c->registered)

@@ -60,6 +60,7 @@ int vgpu_worker_create(const struct vgpu_worker_config *config, struct vgpu_work
         free(w);
         return rc;
     }
+    vgpu_engine_set_queue(w->engine, config->queue);
     vgpu_dispatch_init(&w->dispatcher, w->engine, &info, config->session_id);
     vgpu_mailbox_init(&w->mailbox, &(struct vgpu_mailbox_config){.dispatcher = &w->dispatcher,
                                                                  .respond = respond,
@@ -147,16 +148,18 @@ static int read_packet(struct vgpu_worker *w)
     return rc ? rc : 1;
 }
 
-/* Says RETURN and WANT, in this order: a lease that went back may be wanted again at once. */
+/* Says WANT and RETURN, in this order: who hears of the return must know already that the lease is
+ * wanted again, or the next one goes to another each time, whatever the shares (W4). */
 static void settle_lease(struct vgpu_worker *w)
 {
     uint64_t number;
     if (vgpu_lease_tick(&w->lease, vgpu_clock_ns()))
         vgpu_engine_wake(w->engine);
-    if (vgpu_lease_take_return(&w->lease, &number))
-        vgpu_packet_send(&w->out, VGPU_WORKER_RETURN, number);
+    bool returned = vgpu_lease_take_return(&w->lease, &number);
     if (vgpu_engine_has_work(w->engine) && vgpu_lease_want(&w->lease))
         vgpu_packet_send(&w->out, VGPU_WORKER_WANT, 0);
+    if (returned)
+        vgpu_packet_send(&w->out, VGPU_WORKER_RETURN, number);
 }
 
 static struct timespec time_left(uint64_t deadline_ns)

@@ -45,11 +45,13 @@ struct vgpu_engine {
     struct vgpu_reports reports;
     struct vgpu_lease *lease;
     pthread_t thread;
+    uint32_t jobs_max;     /* the control thread's */
     int fd;                /* eventfd: to the control thread */
     int wake_fd;           /* eventfd: to the thread */
     struct vgpu_spin spin; /* the thread's */
     uint64_t gpu_since;    /* the thread's: since when nothing happened but on the GPU; 0: not so */
     uint64_t gap_since; /* the lease is recalled and there is nothing to do, since then; 0: else */
+    bool began;         /* the thread's: something, under the lease it holds */
     bool rung;          /* the thread's: the doorbell's descriptor is readable */
 
     /* Whether the thread sleeps or is about to. Who has something for it writes that first and
@@ -183,6 +185,9 @@ static bool holds_lease(enum vgpu_gate gate)
 static void give_back(struct vgpu_engine *e)
 {
     vgpu_execute_drain(&e->executor);
+    e->began = false;
+    /* Before the release: the control thread says that the next one is wanted, and then returns. */
+    atomic_store(&e->wants_lease, vgpu_channel_wants_lease(&e->channel));
     vgpu_lease_release(e->lease);
     notify(e);
 }
@@ -199,14 +204,30 @@ static bool lingers(struct vgpu_engine *e)
     return now - e->gap_since < linger;
 }
 
+/* A lease whose grace ends before anything was begun is still good for one request: who is called
+ * back each time must get on (W4). */
+static bool run_one(struct vgpu_engine *e)
+{
+    if (run_job(e))
+        return true;
+    bool ran = vgpu_channel_turn(&e->channel, true);
+    if (e->channel.hold == VGPU_HOLD_JOB) /* that is a request's own job */
+        run_job(e);
+    return ran;
+}
+
 /* One look at everything. Answers whether there was something to do. */
 static bool turn(struct vgpu_engine *e, enum vgpu_gate gate)
 {
     bool did = take_order(e), lease = holds_lease(gate);
     /* The gate cannot close meanwhile: only this thread releases. */
     if (gate == VGPU_GATE_OPEN || gate == VGPU_GATE_RECALLED) {
-        did |= run_job(e);
-        did |= vgpu_channel_turn(&e->channel);
+        bool ran = run_job(e);
+        ran |= vgpu_channel_turn(&e->channel, false);
+        e->began |= ran;
+        did |= ran;
+    } else if (gate == VGPU_GATE_STOPPING && !e->began) {
+        did |= e->began = run_one(e);
     }
     did |= vgpu_channel_poll(&e->channel, lease);
     bool wants = !lease && vgpu_channel_wants_lease(&e->channel);
@@ -386,6 +407,7 @@ int vgpu_engine_create(const struct vgpu_backend_ops *ops, struct vgpu_backend *
     memset(e, 0, sizeof(*e));
     vgpu_executor_init(&e->executor, ops, backend, account);
     e->lease = lease;
+    e->jobs_max = VGPU_ENGINE_JOBS_MAX;
     TAILQ_INIT(&e->queue);
     TAILQ_INIT(&e->done);
     vgpu_spin_init(&e->spin);
@@ -453,9 +475,21 @@ void vgpu_engine_clear(struct vgpu_engine *e)
         return; /* nothing to clear */
 }
 
+void vgpu_engine_set_queue(struct vgpu_engine *e, uint32_t queue)
+{
+    e->jobs_max = queue && queue < VGPU_ENGINE_JOBS_MAX ? queue : VGPU_ENGINE_JOBS_MAX;
+    /* The thread looks at it once it has been given something, under the lock. */
+    e->executor.inflight.limit = queue;
+}
+
+uint32_t vgpu_engine_queue(const struct vgpu_engine *e)
+{
+    return e->jobs_max;
+}
+
 bool vgpu_engine_full(struct vgpu_engine *e)
 {
-    return atomic_load_explicit(&e->queued, memory_order_relaxed) >= VGPU_ENGINE_JOBS_MAX;
+    return atomic_load_explicit(&e->queued, memory_order_relaxed) >= e->jobs_max;
 }
 
 void vgpu_engine_push(struct vgpu_engine *e, struct vgpu_job *job)

@@ -373,9 +373,14 @@ static CUresult run(struct vgpu_executor *x, struct vgpu_job *job)
     CUresult status = CUDA_ERROR_UNKNOWN;
     switch (job->kind) {
     case VGPU_JOB_LAUNCH:
-        if (x->in_flight >= VGPU_INFLIGHT_MAX && (status = synchronize(x)) != CUDA_SUCCESS)
-            return status;
-        x->in_flight++;
+        if (x->in_flight >= vgpu_inflight_window(&x->inflight)) {
+            uint32_t launches = x->in_flight;
+            if ((status = synchronize(x)) != CUDA_SUCCESS)
+                return status;
+            vgpu_inflight_learn(&x->inflight, launches, vgpu_clock_ns() - x->begin_ns, true);
+        }
+        if (!x->in_flight++)
+            x->begin_ns = vgpu_clock_ns();
         return ops->launch(b, &job->launch);
     case VGPU_JOB_ALLOC:
         return allocate(x, job);

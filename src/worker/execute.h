@@ -27,7 +27,8 @@ struct vgpu_executor {
     struct vgpu_tally tally;
     uint32_t contexts;  /* as the account was told */
     CUresult deferred;  /* the first that was not reported yet; 0: none */
-    uint32_t in_flight; /* launches that no synchronize has waited for, but the driver's */
+    uint32_t in_flight; /* launches that no synchronize has waited for, but the driver's, */
+    uint64_t begin_ns;  /* the first of them at */
 
     _Atomic uint32_t sticky;     /* CUresult; 0: none. Never goes back to 0 */
     _Atomic uint64_t free_bytes; /* of device memory */

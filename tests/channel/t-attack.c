@@ -271,6 +271,21 @@ static void send_arena(struct attacker *a)
     write_record(a, takes ? VGPU_RING_ARENA_ALLOC : VGPU_RING_ARENA_FREE, 0, &value, sizeof(value));
 }
 
+/* A record that says to be longer than any may be, and everything it says was published. */
+static void send_liar(struct attacker *a)
+{
+    uint64_t first = a->ring.tail;
+    unsigned units = 300 + (unsigned)below(&a->dice, 600);
+    for (unsigned i = 0; i < units; i++)
+        write_record(a, VGPU_RING_NOP, 0, NULL, 0);
+    struct vgpu_ring_record header = {
+        .length = (uint32_t)(below(&a->dice, 2) ? any_number(&a->dice)
+                                                : below(&a->dice, units * VGPU_RING_UNIT))};
+    if (a->ring.tail > first)
+        memcpy(a->base + VGPU_CHANNEL_SUBMISSIONS + first % VGPU_RING_UNITS * VGPU_RING_UNIT,
+               &header, sizeof(header));
+}
+
 /* The counters and flags of our page, and what nobody but the worker should write. */
 static void poke(struct attacker *a)
 {
@@ -311,7 +326,9 @@ static void attack_once(struct attacker *a)
         case 4:
             for (unsigned i = 0; i < sizeof(junk); i++)
                 junk[i] = (uint8_t)roll(&a->dice);
-            if (a->manners == RUDE)
+            if (a->manners == RUDE && below(&a->dice, 16) == 0)
+                send_liar(a);
+            else if (a->manners == RUDE)
                 write_record(a, (uint16_t)any_number(&a->dice), (uint16_t)any_value(&a->dice), junk,
                              (uint32_t)below(&a->dice, sizeof(junk) + 1));
             break;

@@ -10,6 +10,10 @@
 
 #include "qemu/osdep.h"
 
+#define VGPU_QEMU_SINCE(major, minor)                                                              \
+    (QEMU_VERSION_MAJOR > (major) ||                                                               \
+     (QEMU_VERSION_MAJOR == (major) && QEMU_VERSION_MINOR >= (minor)))
+
 #include "chardev/char-fe.h"
 #include "migration/vmstate.h"
 #include "qapi/error.h"
@@ -52,15 +56,15 @@
 #include "sysemu/hostmem.h"
 #include "sysemu/kvm.h"
 #endif
+#if !VGPU_QEMU_SINCE(8, 0)
+#include "hw/boards.h"
+#include "sysemu/tcg.h"
+#endif
 #if __has_include("hw/core/resettable.h")
 #include "hw/core/resettable.h"
 #elif __has_include("hw/resettable.h")
 #include "hw/resettable.h"
 #endif
-
-#define VGPU_QEMU_SINCE(major, minor)                                                              \
-    (QEMU_VERSION_MAJOR > (major) ||                                                               \
-     (QEMU_VERSION_MAJOR == (major) && QEMU_VERSION_MINOR >= (minor)))
 
 /* 10.2 calls the guest's end of a character device what it is. */
 #if !VGPU_QEMU_SINCE(10, 2)
@@ -142,6 +146,17 @@ typedef int VgpuChrEvent;
 #define VGPU_INIT_RAM_FROM_FD(mr, owner, name, size, fd, errp)                                     \
     memory_region_init_ram_from_fd(mr, owner, name, size, true, fd, errp)
 #endif
+
+/* Until 8.0 TCG left out the guest's memory barriers when the machine can have one processor only.
+ */
+static inline bool vgpu_barriers_are_left_out(void)
+{
+#if VGPU_QEMU_SINCE(8, 0)
+    return false;
+#else
+    return tcg_enabled() && current_machine->smp.max_cpus == 1;
+#endif
+}
 
 /* 7.0 lets several routes be made known to KVM at once. The route's number, or a negative errno. */
 static inline int vgpu_add_msi_route(PCIDevice *pci, int vector)

@@ -109,6 +109,12 @@ bool vgpu_window_create(VgpuWindow *w, PCIDevice *pci, Error **errp)
         error_setg(errp, "channels is %" PRIu32 ": give 1 to %u", w->channels, VGPU_CHANNELS_MAX);
         return false;
     }
+    if (vgpu_barriers_are_left_out()) {
+        warn_report(
+            "vgpu-stub: this QEMU leaves memory barriers out of what a machine with one "
+            "processor runs without KVM, so that a guest that waits in a channel may not be "
+            "woken: add maxcpus=2 to -smp, or give the device window=0");
+    }
     memory = w->memdev ? given_memory(w, errp) : own_memory(w, pci, errp);
     if (!memory) {
         return false;

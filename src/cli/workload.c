@@ -378,7 +378,7 @@ static bool measure_copies(struct vgpu_session *session, uint64_t address, uint8
 bool workload_measure(struct vgpu_session *session, uint32_t calls_ms, size_t copy_bytes,
                       struct workload_speed *speed, char *why, size_t why_capacity)
 {
-    uint64_t address = 0, calls = 0, start = vgpu_now_ns();
+    uint64_t address = 0, calls = 0;
     uint8_t *bytes = malloc(copy_bytes * 2);
     *speed = (struct workload_speed){0};
     if (!bytes)
@@ -387,6 +387,7 @@ bool workload_measure(struct vgpu_session *session, uint32_t calls_ms, size_t co
         bytes[i] = (uint8_t)(i * 31 >> 3);
     memset(bytes + copy_bytes, 0, copy_bytes); /* its pages are there when the copy begins */
     bool good = true;
+    uint64_t start = vgpu_now_ns();
     for (; good && vgpu_now_ns() - start < (uint64_t)calls_ms * 1000000; calls++)
         good = vgpu_nop(session) == 0;
     speed->calls_per_s = per_second((double)calls, start);

@@ -488,3 +488,11 @@ void vgpu_channel_close(struct vgpu_channel *channel, bool forked)
     channel->port.transport->ops->release(&channel->port, forked);
     free_channel(channel);
 }
+
+void vgpu_channel_farewell(struct vgpu_channel *channel)
+{
+    const struct vgpu_transport_ops *ops = channel->port.transport->ops;
+    vgpu_channel_kill(channel, VGPU_DEATH_FREE, 0);
+    if (ops->farewell)
+        ops->farewell(&channel->port);
+}

@@ -27,6 +27,9 @@ struct vgpu_channel;
 int vgpu_channel_open(struct vgpu *gpu, uint64_t session, struct vgpu_channel **channel);
 /* Gives the channel back. */
 void vgpu_channel_close(struct vgpu_channel *channel, bool forked);
+/* Gives it back when the process exits, after its session has ended. Frees nothing: other threads
+ * may still be inside, and find it dead. */
+void vgpu_channel_farewell(struct vgpu_channel *channel);
 
 /* A record to be sent: `parts` one after the other are its body. */
 struct vgpu_channel_record {

@@ -283,16 +283,23 @@ int vgpu_pci_state(struct vgpu_pci_window *window, struct vgpu_channel_port *por
     return 0;
 }
 
-void vgpu_pci_release(struct vgpu_pci_window *window, struct vgpu_channel_port *port, bool forked)
+void vgpu_pci_farewell(struct vgpu_pci_window *window, struct vgpu_channel_port *port)
 {
-    struct claim *claim = port->own;
+    const struct claim *claim = port->own;
     uint32_t n = port->number;
     /* Another's by now, after a reset of the device: not ours to give back. When the host does not
      * let go in time the next who takes it waits for that (G1). */
-    if (!forked && vgpu_mmio_read32(window->bar, VGPU_REG_CHANNEL_OWNER(n)) == claim->token)
+    if (vgpu_mmio_read32(window->bar, VGPU_REG_CHANNEL_OWNER(n)) == claim->token)
         (void)reset_channel(window, n, vgpu_deadline_ns(RESET_TIMEOUT_MS));
-    if (!forked)
+}
+
+void vgpu_pci_release(struct vgpu_pci_window *window, struct vgpu_channel_port *port, bool forked)
+{
+    struct claim *claim = port->own;
+    if (!forked) {
+        vgpu_pci_farewell(window, port);
         flock(claim->fd, LOCK_UN); /* said aloud: a forked child may hold the same open file */
+    }
     close(claim->fd);
     free(claim);
 }

@@ -33,6 +33,7 @@ void vgpu_pci_ring(struct vgpu_pci_window *window, struct vgpu_channel_port *por
 int vgpu_pci_state(struct vgpu_pci_window *window, struct vgpu_channel_port *port, uint32_t *state,
                    uint32_t *error, uint32_t *generation);
 void vgpu_pci_release(struct vgpu_pci_window *window, struct vgpu_channel_port *port, bool forked);
+void vgpu_pci_farewell(struct vgpu_pci_window *window, struct vgpu_channel_port *port);
 void vgpu_pci_unmap(struct vgpu_pci_window *window, bool forked);
 
 /*

@@ -315,8 +315,11 @@ int vgpu_session_close(struct vgpu_session *session)
 
 void vgpu_session_farewell(struct vgpu_session *session, uint32_t timeout_ms)
 {
-    if (vgpu_session_end(session->gpu, session->number, vgpu_deadline_ns(timeout_ms)) == 0)
-        vgpu_record_remove(&session->record, session->number);
+    if (vgpu_session_end(session->gpu, session->number, vgpu_deadline_ns(timeout_ms)) != 0)
+        return; /* record and channel are found by whoever comes next */
+    if (session->channel)
+        vgpu_channel_farewell(session->channel);
+    vgpu_record_remove(&session->record, session->number);
 }
 
 const char *vgpu_session_transport(const struct vgpu_session *session)

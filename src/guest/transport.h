@@ -60,6 +60,9 @@ struct vgpu_transport_ops {
     int (*state)(struct vgpu_channel_port *port, uint32_t *state, uint32_t *error,
                  uint32_t *generation);
     void (*release)(struct vgpu_channel_port *port, bool forked);
+    /* What release does outside of this process, when the process exits: other threads may still
+     * use the port. NULL: the exit does it. */
+    void (*farewell)(struct vgpu_channel_port *port);
     /* `forked`: this is a child's copy, so nothing outside this process may be touched. */
     void (*close)(struct vgpu_transport *transport, bool forked);
 };

@@ -241,6 +241,11 @@ static void mailbox_release(struct vgpu_channel_port *port, bool forked)
     vgpu_pci_release(&to_mailbox(port->transport)->window, port, forked);
 }
 
+static void mailbox_farewell(struct vgpu_channel_port *port)
+{
+    vgpu_pci_farewell(&to_mailbox(port->transport)->window, port);
+}
+
 int vgpu_transport_mailbox_sweep(struct vgpu_transport *transport)
 {
     return vgpu_pci_sweep(&to_mailbox(transport)->window);
@@ -257,6 +262,7 @@ static const struct vgpu_transport_ops mailbox_ops = {
     .ring = mailbox_ring,
     .state = mailbox_state,
     .release = mailbox_release,
+    .farewell = mailbox_farewell,
     .close = mailbox_close,
 };
 

@@ -373,7 +373,8 @@ bool vgpu_channel_turn(struct vgpu_channel_server *c)
         if (c->hold != VGPU_HOLD_NOTHING)
             break;
         n++;
-        if (atomic_load_explicit(c->jobs, memory_order_relaxed))
+        if (atomic_load_explicit(c->jobs, memory_order_relaxed) ||
+            atomic_load_explicit(c->orders, memory_order_relaxed))
             break;
     }
     if (!c->ring.error)
@@ -412,7 +413,7 @@ void vgpu_channel_settle(struct vgpu_channel_server *c)
 
 void vgpu_channel_init(struct vgpu_channel_server *c, struct vgpu_executor *executor,
                        struct vgpu_lease *lease, struct vgpu_reports *reports,
-                       const _Atomic uint32_t *jobs)
+                       const _Atomic uint32_t *jobs, const _Atomic uint32_t *orders)
 {
     memset(&c->sink, 0,
            offsetof(struct vgpu_channel_server, extents) -
@@ -422,6 +423,7 @@ void vgpu_channel_init(struct vgpu_channel_server *c, struct vgpu_executor *exec
     c->lease = lease;
     c->reports = reports;
     c->jobs = jobs;
+    c->orders = orders;
     c->at.doorbell = c->at.interrupt = -1;
     TAILQ_INIT(&c->spare);
     TAILQ_INIT(&c->calls);

@@ -76,7 +76,7 @@ struct vgpu_channel_server {
     struct vgpu_executor *executor;
     struct vgpu_lease *lease;
     struct vgpu_reports *reports;
-    const _Atomic uint32_t *jobs; /* how many wait in the queue: they come first */
+    const _Atomic uint32_t *jobs, *orders; /* how many wait: they come before the next record */
 
     struct vgpu_attachment at;
     struct vgpu_ring_server ring;
@@ -104,7 +104,7 @@ struct vgpu_channel_server {
 
 void vgpu_channel_init(struct vgpu_channel_server *c, struct vgpu_executor *executor,
                        struct vgpu_lease *lease, struct vgpu_reports *reports,
-                       const _Atomic uint32_t *jobs);
+                       const _Atomic uint32_t *jobs, const _Atomic uint32_t *orders);
 /* Closes descriptors; calls no backend. */
 void vgpu_channel_destroy(struct vgpu_channel_server *c);
 

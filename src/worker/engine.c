@@ -377,7 +377,7 @@ int vgpu_engine_create(const struct vgpu_backend_ops *ops, struct vgpu_backend *
     e->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     e->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     vgpu_reports_init(&e->reports, e->fd);
-    vgpu_channel_init(&e->channel, &e->executor, lease, &e->reports, &e->queued);
+    vgpu_channel_init(&e->channel, &e->executor, lease, &e->reports, &e->queued, &e->order_count);
     int rc = e->fd < 0 || e->wake_fd < 0 ? -errno : start_thread(e);
     if (rc) {
         unmake(e);

@@ -41,7 +41,7 @@ static struct vgpu_dispatcher dispatcher;
 static struct vgpu_executor executor;
 static struct vgpu_reports reports;
 static struct vgpu_channel_server *channel;
-static _Atomic uint32_t jobs;
+static _Atomic uint32_t jobs; /* none, ever */
 static uint8_t *window;
 static int reports_fd = -1;
 static struct vgpu_ring_client client;
@@ -87,7 +87,7 @@ static void open_all(void)
     MUST(!posix_memalign((void **)&channel, 64, sizeof(*channel)));
     MUST(!posix_memalign((void **)&window, 4096, WINDOW));
     memset(window, 0, WINDOW);
-    vgpu_channel_init(channel, &executor, &lease, &reports, &jobs);
+    vgpu_channel_init(channel, &executor, &lease, &reports, &jobs, &jobs);
     asked_count = 0;
     arena = VGPU_CHANNEL_BYTES;
 }

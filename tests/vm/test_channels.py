@@ -5,6 +5,7 @@ driver would have them (R20 to R27, L16)."""
 
 import os
 import struct
+import subprocess
 import sys
 
 from vmlib import *  # noqa: F403
@@ -48,6 +49,23 @@ class Window(VMTestCase):
         backend = ['-object', 'memory-backend-memfd,id=w0,size=32M']
         text = self.run_in_vm('t-window', qemu_args=backend, device_props={'memdev': 'w0'})
         self.assertIn('bytes=33554432 channels=16', text)
+
+    def test_g10_barriers_hold_between_guest_and_host(self):
+        """What QEMU before 8.0 breaks for a machine that can have one processor only, see hypervisor/qemu/README.md."""
+        litmus = guest_program('tests/vm/guest/t-litmus')
+        vm = self.vm([litmus, 'guest'], mediator=self.files, window='16M', timeout_s=300)
+        vm.start()
+        with Mediator.connect(vm.socket_path) as link:
+            link.attach(channels=True)
+            fd = link.window.fd
+            host = subprocess.Popen([litmus, 'host', str(fd)], pass_fds=[fd], stdin=subprocess.DEVNULL)
+            try:
+                status = vm.wait()
+            finally:
+                host.kill()
+                host.wait()
+        print(vm.stdout.decode())
+        self.assertEqual(status, 0, (vm.stdout + vm.stderr).decode())
 
     def test_sizes_that_will_not_do(self):
         for options, words in (({'window': '3X'}, 'no number of bytes'), ({'channels': 65}, 'use 1 to 64')):

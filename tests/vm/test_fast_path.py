@@ -169,8 +169,7 @@ class Channels(VMTestCase):
             vm.wait_line(b'^READY', timeout_s=PATIENT)
         self.tell(vm, 'for i in $(seq 16); do echo >&8; done')
         # All channels are taken: the next one goes by the mailbox.
-        found = words(self.ask(vm, 'VGPU_TRANSPORT=auto %s count --count 500 | sed s/RESULT/LATE/' % FAST, b'^LATE .*').group(0))
-        self.assertEqual((found.get('verdict'), found.get('counter')), ('ok', '500'), self.said(vm))
+        self.tell(vm, 'VGPU_TRANSPORT=auto %s count --count 500 | sed s/RESULT/LATE/' % FAST)
         env = dict(os.environ, VGPU_DEVICE='local:' + mediator.listen, VGPU_TRANSPORT='channel',
                    LD_LIBRARY_PATH=guest_program(os.path.join('src', 'guest', 'cuda')))
         clients = [subprocess.Popen([FAST, 'count', '--seconds', '5'], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -182,10 +181,12 @@ class Channels(VMTestCase):
             self.assertEqual((found.get('verdict'), found.get('counter')), ('ok', found.get('posted')), output)
             posted.append(int(found['posted']))
         programs = []
-        for _ in range(16):
-            found = words(vm.wait_line(b'^(RESULT|FAILED) .*', timeout_s=PATIENT).group(0))
+        for _ in range(17):
+            line = vm.wait_line(b'^(RESULT|LATE|FAILED) .*', timeout_s=PATIENT).group(0)
+            found = words(line)
             self.assertEqual((found.get('verdict'), found.get('counter')), ('ok', found.get('posted')), self.said(vm))
-            programs.append(int(found['posted']))
+            if line.startswith(b'RESULT'):
+                programs.append(int(found['posted']))
         print('64 clients: %d to %d launches each; beside them 16 programs of a VM: %d to %d'
               % (min(posted), max(posted), min(programs), max(programs)))
         self.assertGreater(min(posted + programs), 0)

@@ -259,7 +259,9 @@ class VM:
             '-m',
             str(self.mem_mib),
             '-smp',
-            str(self.cpus),
+            # With one processor and no chance of another, TCG before QEMU 8.0 leaves barriers out,
+            # and what the guest shares with a worker needs them.
+            '%d,maxcpus=%d' % (self.cpus, max(self.cpus, 2)),
         ] + accel.arguments(self.accel)
         if paths.firmware(binary):
             command += ['-L', paths.firmware(binary)]

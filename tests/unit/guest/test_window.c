@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "guest/channel.h"
 #include "guest/deadline.h"
 #include "guest/guest.h"
 #include "guestd/guestd.h"
@@ -439,6 +440,21 @@ static void test_fork(void **state)
     assert_int_equal(vgpu_session_close(session), 0);
 }
 
+/* A process that exits gives its channel back, too; threads that are still inside are told. */
+static void test_farewell(void **state)
+{
+    struct fixture *f = *state;
+    struct vgpu_session *session = open_one(f);
+    vgpu_session_farewell(session, 5000);
+    assert_int_equal(f->host.closed_count, 1);
+    assert_int_equal(model_read32(VGPU_REG_CHANNEL_OWNER(0)), 0);
+    assert_int_equal(vgpu_nop(session), CUDA_ERROR_INVALID_CONTEXT);
+    struct vgpu_ticket ticket = {0};
+    struct vgpu_channel_record nop = {.opcode = VGPU_RING_NOP};
+    assert_int_equal(vgpu_channel_call(session->channel, &nop, &ticket), -ESTALE);
+    assert_int_equal(vgpu_session_close(session), 0);
+}
+
 /* ---- vgpu-guestd ---- */
 
 struct daemon {
@@ -606,6 +622,7 @@ int main(void)
         VGPU_TEST_F(test_owner_killed, setup, teardown),
         VGPU_TEST_F(test_sweep, setup, teardown),
         VGPU_TEST_F(test_fork, setup, teardown),
+        VGPU_TEST_F(test_farewell, setup, teardown),
         VGPU_TEST_F(test_daemon, setup, teardown),
         VGPU_TEST_F(test_daemon_retries, setup, teardown),
     };

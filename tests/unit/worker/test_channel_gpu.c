@@ -359,6 +359,24 @@ static void g3_a_channel_is_let_go_of_when_the_gpu_is_done_with_it(void **state)
     guest_expect(guest_synchronize(r), 0);
 }
 
+/* ... and looks for it between any two records, however long they take. */
+static void g3_detaching_comes_before_the_next_record(void **state)
+{
+    struct channel_rig *r = *state;
+    uint64_t before = fake_gpu_launched();
+    struct vgpu_worker_channel c = {.channel = CHANNEL_NUMBER};
+    fake_gpu_block(true);
+    for (unsigned i = 0; i < 10; i++)
+        launch(r);
+    wait_launched(before + 1);
+    unsigned seen = r->channels;
+    rig_send(r, VGPU_WORKER_DETACH, 0, &c, sizeof(c), NULL, 0);
+    usleep(20000);
+    fake_gpu_block(false);
+    assert_int_equal(rig_channel_state(r, seen, NULL), VGPU_CHANNEL_FREE);
+    assert_int_equal(fake_gpu_launched(), before + 1);
+}
+
 int main(void)
 {
 #define ON(f) VGPU_TEST_F(f, setup, teardown)
@@ -376,6 +394,7 @@ int main(void)
         ON(after_the_grace_no_record_is_run),
         ON(g11_a_posted_call_is_answered_before_it_has_run),
         ON(g3_a_channel_is_let_go_of_when_the_gpu_is_done_with_it),
+        ON(g3_detaching_comes_before_the_next_record),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

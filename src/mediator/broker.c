@@ -11,6 +11,7 @@
 #include "common/names.h"
 #include "mediator/link.h"
 #include "mediator/request.h"
+#include "mediator/stats.h"
 #include "mediator/tenant.h"
 #include "mediator/tenant_window.h"
 #include "mediator/worker.h"
@@ -21,6 +22,15 @@
 #define RETRY_LAST_NS      (5 * VGPU_NS_PER_S)
 
 /* --- answers --- */
+
+static void count_answer(struct vgpu_tenant *t, uint32_t error_code, uint32_t length)
+{
+    vgpu_stats_add(&t->stats->response_bytes, length);
+    t->stats->request_errors += error_code != 0;
+    if (t->link)
+        vgpu_histogram_add(&t->stats->mailbox,
+                           vgpu_loop_now(t->link->mediator->loop) - t->asked_ns);
+}
 
 /* The end of the outstanding request, whoever answers it. */
 static void answer(struct vgpu_tenant *t, uint32_t error_code, const void *response,
@@ -33,6 +43,7 @@ static void answer(struct vgpu_tenant *t, uint32_t error_code, const void *respo
     t->bytes_out += length;
     if (error_code)
         t->errors++;
+    count_answer(t, error_code, length);
     if (t->link)
         vgpu_link_respond(t->link, t->seq, error_code, response, length);
 }
@@ -140,11 +151,11 @@ bool vgpu_broker_start_worker(struct vgpu_tenant *t, struct vgpu_session *s,
     if (now < t->start_again_ns)
         return refuse_worker(refusal, CUDA_ERROR_OPERATING_SYSTEM,
                              "no worker could be started lately; the host's log says why");
-    if (!card_has_room(m, t->gpu, why)) {
+    if (!card_has_room(m, t->seat->gpu, why)) {
         uint32_t suppressed;
         if (may_log_guest(t, &suppressed))
             vgpu_log(VGPU_LOG_WARN, "gpu-full", "vm=%u gpu=%u reason=\"%s\" suppressed=%u",
-                     t->vm_id, t->gpu, why, suppressed);
+                     t->vm_id, t->seat->gpu, why, suppressed);
         return refuse_worker(refusal, CUDA_ERROR_OUT_OF_MEMORY, why);
     }
     if (t->worker_count > t->max_sessions + ENDING_WORKERS_MAX ||
@@ -180,6 +191,10 @@ void vgpu_broker_worker_lost(struct vgpu_worker *w, uint32_t status, const char 
     w->session = NULL;
     s->worker = NULL;
     s->sticky = status;
+    if (status) {
+        t->stats->faults++;
+        w->mediator->stats->faults++;
+    }
     snprintf(s->why, sizeof(s->why), "%s", why);
     if (!w->ready)
         note_start_failure(t, vgpu_loop_now(w->mediator->loop));
@@ -296,6 +311,9 @@ void vgpu_broker_request(struct vgpu_tenant *t, uint64_t seq, uint32_t request_i
     uint32_t error = vgpu_request_route(bytes, length, &route, &reason);
     t->requests++;
     t->bytes_in += length;
+    t->asked_ns = vgpu_loop_now(t->link->mediator->loop);
+    vgpu_stats_add(&t->stats->requests, 1);
+    vgpu_stats_add(&t->stats->request_bytes, length);
     t->outstanding = true;
     t->seq = seq;
     t->typed = route.typed;
@@ -318,6 +336,7 @@ void vgpu_broker_cancel(struct vgpu_tenant *t, uint64_t seq)
         struct vgpu_worker *w = t->serving;
         t->outstanding = false;
         t->serving = NULL;
+        t->stats->cancels++;
         if (w)
             vgpu_worker_cancel(w, seq);
         return;

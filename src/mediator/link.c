@@ -13,6 +13,7 @@
 #include "mediator/broker.h"
 #include "mediator/endpoint.h"
 #include "mediator/local.h"
+#include "mediator/stats.h"
 #include "mediator/tenant_window.h"
 
 #define HELLO_LIMIT_NS (5 * VGPU_NS_PER_S) /* L3 */
@@ -24,6 +25,7 @@ static void log_end(struct vgpu_link *link, const char *reason)
     bool bad = link->end == VGPU_LINK_VIOLATION;
     uint32_t suppressed = 0;
     uint64_t now = vgpu_loop_now(m->loop);
+    m->stats->violations += bad;
     struct vgpu_log_limit *limit = &m->stranger_limit;
     if (link->tenant)
         limit = &vgpu_ledger_account(&m->ledger, link->tenant->account, now)->ends;

@@ -25,6 +25,7 @@
 #include "mediator/link.h"
 #include "mediator/local.h"
 #include "mediator/probe.h"
+#include "mediator/stats.h"
 #include "mediator/watch.h"
 #include "mediator/worker.h"
 
@@ -57,7 +58,7 @@ static void on_lease_timer(struct vgpu_timer *timer)
 static struct vgpu_sched_config sched_config(const struct vgpu_mediator *m)
 {
     struct vgpu_sched_config config = {
-        .tenants = m->slot_count,
+        .tenants = VGPU_SEATS * m->slot_count,
         .gpus = m->gpu_count,
         .mode = m->settings->mode,
         .slots = m->settings->leases,
@@ -318,7 +319,9 @@ static int prepare(struct daemon *d, char *why)
     raise_limits(m);
     m->loop = vgpu_loop_create();
     m->tenants = calloc(m->slot_count, sizeof(*m->tenants));
-    if (!m->loop || !m->tenants) {
+    /* Twice as many as can be there: who left is remembered for a while. */
+    m->stats = vgpu_stats_create(2 * m->slot_count);
+    if (!m->loop || !m->tenants || !m->stats) {
         snprintf(why, 512, "cannot make the event loop: %s", strerror(errno));
         return -ENOMEM;
     }
@@ -351,6 +354,7 @@ static int serve(struct daemon *d, char *why)
         snprintf(why, 512, "out of memory");
         return -ENOMEM;
     }
+    vgpu_leases_count(m->leases, m->stats);
     d->serving = true;
     if (m->settings->listen) {
         rc = vgpu_local_listen(m, why);
@@ -441,6 +445,7 @@ static void take_apart(struct daemon *d)
     vgpu_lock_drop(&m->listen_lock);
     vgpu_lock_drop(&m->watch_lock);
     vgpu_leases_destroy(m->leases);
+    vgpu_stats_destroy(m->stats);
     vgpu_loop_destroy(m->loop);
     vgpu_settings_free(m->settings);
     free(m->tenants);
@@ -456,6 +461,9 @@ int vgpu_daemon_run(struct vgpu_settings *settings, const struct vgpu_daemon_opt
         snprintf(why, 512, "out of memory");
         return -ENOMEM;
     }
+    struct timespec started;
+    clock_gettime(CLOCK_REALTIME, &started);
+    d->m.start_time_s = (double)started.tv_sec + (double)started.tv_nsec / 1e9;
     d->options = options;
     d->signals.fd = d->m.listener.fd = -1;
     d->m.watch_lock.fd = d->m.listen_lock.fd = -1;

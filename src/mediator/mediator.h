@@ -14,7 +14,7 @@
 #include "mediator/lease.h"
 #include "mediator/ledger.h"
 #include "mediator/list.h"
-#include "mediator/lock.h"
+#include "common/lock.h"
 #include "mediator/loop.h"
 #include "mediator/quota.h"
 #include "mediator/settings.h"
@@ -27,6 +27,8 @@
 
 struct vgpu_link;
 struct vgpu_probe;
+struct vgpu_stats;
+struct vgpu_stats_vm;
 struct vgpu_window;
 struct vgpu_worker;
 
@@ -58,25 +60,38 @@ struct vgpu_recent {
     uint64_t session;
 };
 
+#define VGPU_SEATS 2u
+
 /*
- * A VM, or a local client: one place in the schedule. Lives while it is attached and until the last
- * of its workers has gone.
+ * A tenant's place on one GPU: in the schedule there, and in the account of its memory. A worker
+ * stays where it was started, so a tenant that moves has two for a time (seat.h).
+ */
+struct vgpu_seat {
+    bool taken;
+    uint32_t gpu;
+    uint32_t number;          /* the scheduler's */
+    struct vgpu_quota *quota; /* of its device memory, with what its workers hold */
+    struct vgpu_lease_tenant lease;
+    uint32_t worker_count; /* processes on it, also those that are ending */
+};
+
+/*
+ * A VM, or a local client. Lives while it is attached and until the last of its workers has gone.
  */
 struct vgpu_tenant {
-    uint32_t
-        slot; /* index in tenants, the scheduler's number, and the worker's uid above the base */
+    uint32_t slot; /* index in tenants, the scheduler's number of its first seat, and the worker's
+                      uid above the base */
     uint32_t vm_id;
     uint64_t account; /* its key in the ledger */
     char pool;
-    uint32_t gpu;
     uint32_t priority;
     uint64_t features;
-    struct vgpu_quota *quota;   /* of its device memory, with what its workers hold */
-    uint32_t max_sessions;      /* beside session 0 */
-    uint32_t uid;               /* of its workers, or VGPU_SETTINGS_NO_UID */
-    struct vgpu_link *link;     /* NULL: detached */
+    struct vgpu_seat seats[VGPU_SEATS];
+    struct vgpu_seat *seat; /* where workers are started; the other one is left when it can be */
+    uint32_t max_sessions;  /* beside session 0 */
+    uint32_t uid;           /* of its workers, or VGPU_SETTINGS_NO_UID */
+    struct vgpu_link *link; /* NULL: detached */
     struct vgpu_window *window; /* of this link; NULL: it has none */
-    struct vgpu_lease_tenant lease;
 
     struct vgpu_list sessions;
     uint32_t session_count; /* without session 0 */
@@ -93,6 +108,9 @@ struct vgpu_tenant {
     uint64_t start_again_ns; /* no worker is started before */
 
     uint64_t requests, errors, bytes_in, bytes_out, opened, late_answers;
+    struct vgpu_stats_vm *stats;                 /* the same and more, of all its connections */
+    uint64_t asked_ns;                           /* outstanding: since when */
+    uint64_t left_ns, left_leases, left_recalls; /* of seats that it has left */
 };
 
 /* What one watched directory has us do, so that it cannot have us do anything without bound. */
@@ -118,6 +136,8 @@ struct vgpu_mediator {
     uint32_t max_vms;             /* as it was at the start */
     uint32_t slot_count;          /* 2 * max_vms */
     struct vgpu_ledger ledger;
+    struct vgpu_stats *stats;
+    double start_time_s; /* since 1970 */
     struct vgpu_list links, workers, endpoints, watches, quotas;
     struct vgpu_probe *probe; /* asks what GPUs there are; NULL: it has been said */
     struct vgpu_list endpoint_hash[VGPU_ENDPOINT_HASH]; /* by VM number */

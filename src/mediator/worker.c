@@ -16,6 +16,7 @@
 #include "mediator/broker.h"
 #include "mediator/launch.h"
 #include "mediator/probe.h"
+#include "mediator/seat.h"
 #include "mediator/tenant_window.h"
 #include "vgpu/curesult.h"
 #include "vgpu/worker.h"
@@ -207,6 +208,11 @@ static void lease_recall(struct vgpu_lease_member *member, uint64_t lease, uint3
 static void lease_kill(struct vgpu_lease_member *member)
 {
     struct vgpu_worker *w = vgpu_list_entry(member, struct vgpu_worker, lease);
+    if (!w->killed) {
+        w->tenant->stats->watchdog_kills++;
+        w->mediator->stats->watchdog_kills++;
+        w->mediator->stats->gpus[w->seat->gpu].watchdog_kills++;
+    }
     vgpu_worker_kill(w, CUDA_ERROR_LAUNCH_TIMEOUT,
                      "a kernel ran too long while others waited for the GPU");
 }
@@ -399,6 +405,7 @@ int vgpu_worker_start(struct vgpu_mediator *m, struct vgpu_tenant *tenant, uint6
     }
     w->mediator = m;
     w->tenant = tenant;
+    w->seat = tenant->seat;
     w->id = ++m->last_worker_id;
     w->session_id = session_id;
     w->timer.call = on_timer;
@@ -407,7 +414,7 @@ int vgpu_worker_start(struct vgpu_mediator *m, struct vgpu_tenant *tenant, uint6
     w->source.call = on_event;
     w->source.fd = w->voice.source.fd = -1;
     w->voice.mediator = m;
-    int rc = vgpu_quota_take(tenant->quota, &w->slot);
+    int rc = vgpu_quota_take(w->seat->quota, &w->slot);
     if (rc) {
         snprintf(why, 128, "too many sessions of one tenant: %u", VGPU_ACCOUNT_SLOTS);
         free(w);
@@ -418,13 +425,16 @@ int vgpu_worker_start(struct vgpu_mediator *m, struct vgpu_tenant *tenant, uint6
         snprintf(why, 128, "cannot start a worker: %s", strerror(-rc));
         close_socket(w);
         vgpu_voice_close(&w->voice);
-        vgpu_quota_give_back(tenant->quota, w->slot);
+        vgpu_quota_give_back(w->seat->quota, w->slot);
         free(w);
         return rc;
     }
     vgpu_list_append(&m->workers, &w->node);
-    vgpu_lease_member_add(&tenant->lease, &w->lease);
+    vgpu_lease_member_add(&w->seat->lease, &w->lease);
+    w->seat->worker_count++;
     tenant->worker_count++;
+    tenant->stats->workers++;
+    m->stats->workers++;
     arm(w, m->settings->start_ms * VGPU_NS_PER_MS);
     vgpu_log(VGPU_LOG_DEBUG, "worker-start", "vm=%u session=0x%llx pid=%d", tenant->vm_id,
              (unsigned long long)session_id, (int)w->pid);
@@ -454,8 +464,10 @@ static void on_gone(struct vgpu_worker *w, int status)
     for (unsigned i = 0; i < LAST_BUDGET && read_packet(w); i++)
         ;
     vgpu_voice_close(&w->voice);
+    vgpu_stats_take(m->stats, tenant->stats, w->seat->gpu, &w->seen,
+                    vgpu_quota_usage(w->seat->quota, w->slot), vgpu_loop_now(m->loop));
     /* The driver has taken its memory back with the process. */
-    vgpu_quota_give_back(tenant->quota, w->slot);
+    vgpu_quota_give_back(w->seat->quota, w->slot);
     bool signalled = WIFSIGNALED(status);
     snprintf(how, sizeof(how), signalled ? "killed by signal %d" : "exited with status %d",
              signalled ? WTERMSIG(status) : WEXITSTATUS(status));
@@ -477,6 +489,7 @@ static void on_gone(struct vgpu_worker *w, int status)
     vgpu_lease_member_remove(m->leases, &w->lease, vgpu_loop_now(m->loop));
     vgpu_list_remove(&w->node);
     tenant->worker_count--;
+    (void)vgpu_seat_worker_gone(m, tenant, w->seat);
     vgpu_tenant_worker_gone(w);
     free(w);
     vgpu_broker_release(m, tenant);

@@ -95,6 +95,7 @@ static enum vgpu_channel_hold refuse_lost(struct vgpu_channel_server *c,
                                           const struct vgpu_ring_record *record)
 {
     CUresult sticky = (CUresult)atomic_load_explicit(&c->executor->sticky, memory_order_relaxed);
+    vgpu_tally_refused(&c->executor->tally, (uint32_t)sticky);
     vgpu_pending_fail(c, record, NULL, sticky, false, "");
     return VGPU_HOLD_NOTHING;
 }
@@ -164,6 +165,7 @@ static enum vgpu_channel_hold refuse_call(struct vgpu_channel_server *c,
                                           const struct vgpu_ring_record *record,
                                           const struct vgpu_answer *a)
 {
+    vgpu_tally_refused(&c->executor->tally, a->status);
     if (!record->token) /* G11 */
         vgpu_execute_note(c->executor, (CUresult)a->status, true);
     answer(c, record, a);
@@ -380,6 +382,7 @@ bool vgpu_channel_turn(struct vgpu_channel_server *c)
     if (!c->ring.error)
         vgpu_ring_server_show(&c->ring);
     check_ring(c);
+    vgpu_tally_add(&c->executor->tally.at->records, n + (c->hold == VGPU_HOLD_JOB));
     /* A job of its own is work that was done, too: the queue has to be looked at. */
     return n > 0 || c->hold == VGPU_HOLD_JOB;
 }

@@ -48,7 +48,8 @@ struct vgpu_pending {
     const struct vgpu_call_info *info;
     struct vgpu_driver_context *object;
     struct vgpu_driver_fence *fence;
-    uint32_t bounce; /* 1 + which holds its bytes; 0: none */
+    uint64_t begin_ns; /* 0: it is not measured */
+    uint32_t bounce;   /* 1 + which holds its bytes; 0: none */
     uint32_t length;
     /* ARENA_ALLOC, ARENA_FREE. */
     enum vgpu_pending_extent { VGPU_EXTENT_CLEAR, VGPU_EXTENT_READY, VGPU_EXTENT_FREE } extent;

@@ -91,11 +91,18 @@ static void wake(struct vgpu_engine *e)
 }
 
 /* Under the lock. */
+static void count_queued(struct vgpu_engine *e, int change)
+{
+    uint32_t count = atomic_fetch_add(&e->queued, (uint32_t)change) + (uint32_t)change;
+    __atomic_store_n(&e->executor.tally.at->jobs, count, __ATOMIC_RELAXED);
+}
+
+/* Under the lock. */
 static void unqueue(struct vgpu_engine *e, struct vgpu_job *job)
 {
     TAILQ_REMOVE(&e->queue, job, link);
     job->queued = false;
-    atomic_fetch_sub(&e->queued, 1);
+    count_queued(e, -1);
     if (job->admitted) {
         e->admitted--;
         e->admitted_bytes -= job->staged_bytes;
@@ -301,6 +308,7 @@ static void wait_for_work(struct vgpu_engine *e, enum vgpu_gate gate)
         sleep_until(e, gate, pause < GPU_PAUSE_MAX_NS ? pause : GPU_PAUSE_MAX_NS);
         return;
     }
+    vgpu_tally_idle(&e->executor.tally, now);
     if (e->gap_since) { /* a short one: sleeping would make it longer */
         if (now - e->gap_since < GAP_SPIN_NS)
             vgpu_shared_pause();
@@ -314,6 +322,14 @@ static void wait_for_work(struct vgpu_engine *e, enum vgpu_gate gate)
     sleep_until(e, gate, e->channel.hold == VGPU_HOLD_ROOM ? ROOM_PAUSE_NS : 0);
 }
 
+static void begin_work(struct vgpu_engine *e, uint64_t now)
+{
+    if (e->spin.idle_since)
+        vgpu_spin_work(&e->spin, now);
+    if (!e->executor.tally.busy_since_ns)
+        vgpu_tally_busy(&e->executor.tally, now);
+}
+
 static void *engine_main(void *arg)
 {
     struct vgpu_engine *e = arg;
@@ -324,8 +340,9 @@ static void *engine_main(void *arg)
             continue;
         }
         e->gpu_since = 0;
-        if (e->spin.idle_since)
-            vgpu_spin_work(&e->spin, vgpu_clock_ns());
+        if (e->spin.idle_since || !e->executor.tally.busy_since_ns)
+            begin_work(e, vgpu_clock_ns());
+        __atomic_store_n(&e->executor.tally.at->pending, e->channel.outstanding, __ATOMIC_RELAXED);
     }
     pthread_mutex_lock(&e->lock);
     e->ended = true;
@@ -446,7 +463,7 @@ void vgpu_engine_push(struct vgpu_engine *e, struct vgpu_job *job)
     pthread_mutex_lock(&e->lock);
     TAILQ_INSERT_TAIL(&e->queue, job, link);
     job->queued = true;
-    atomic_fetch_add(&e->queued, 1);
+    count_queued(e, 1);
     pthread_mutex_unlock(&e->lock);
     /* Without the lease the thread could only go back to sleep; the GRANT wakes it. */
     if (holds_lease(vgpu_lease_gate(e->lease)))

@@ -29,15 +29,15 @@ void admin_show_vms(struct json_object *result, FILE *out)
 {
     static const struct admin_column columns[] = {
         {.title = "VM", .right = true},
-        {.title = "NAME", .least = 8, .drop = 6},
+        {.title = "NAME", .least = 8, .drop = 7},
         {.title = "POOL"},
-        {.title = "PRIORITY"},
-        {.title = "WEIGHT", .right = true, .drop = 5},
-        {.title = "RATE", .right = true, .drop = 4},
-        {.title = "MEMORY", .right = true, .drop = 3},
-        {.title = "QUOTA", .right = true, .drop = 2},
-        {.title = "GPU", .right = true, .drop = 1},
-        {.title = "PROGRAMS", .right = true, .drop = 7},
+        {.title = "PRIORITY", .drop = 1},
+        {.title = "WEIGHT", .right = true, .drop = 6},
+        {.title = "RATE", .right = true, .drop = 5},
+        {.title = "MEMORY", .right = true, .drop = 4},
+        {.title = "QUOTA", .right = true, .drop = 3},
+        {.title = "GPU", .right = true, .drop = 2},
+        {.title = "PROGRAMS", .right = true, .drop = 8},
         {.title = "STATE", .least = 11},
     };
     struct json_object *vms = admin_array(result, "vms");
@@ -54,10 +54,12 @@ void admin_show_vms(struct json_object *result, FILE *out)
         admin_table_add(t, admin_text(vm, "name", ""));
         admin_table_add(t, admin_text(vm, "pool", "-"));
         admin_table_add(t, admin_text(vm, "priority", "-"));
-        admin_table_printf(t, "%" PRId64, admin_number(vm, "weight", 0));
+        admin_table_add(t, number_text(number, vm, "weight"));
         admin_table_add(t, admin_text(vm, "rate", "-"));
         admin_table_add(t, admin_size(size, (uint64_t)admin_number(vm, "memory_used", 0)));
-        admin_table_add(t, admin_size(size, (uint64_t)admin_number(vm, "memory", 0)));
+        admin_table_add(t, admin_has(vm, "memory")
+                               ? admin_size(size, (uint64_t)admin_number(vm, "memory", 0))
+                               : "-");
         admin_table_add(t, number_text(number, vm, "gpu"));
         admin_table_printf(t, "%" PRId64, admin_number(vm, "open_sessions", 0));
         state_text(state, vm);
@@ -81,40 +83,22 @@ static void fact_number(FILE *out, const char *name, struct json_object *o, cons
     fact(out, name, number_text(text, o, member));
 }
 
-void admin_show_vm(struct json_object *result, FILE *out)
+/* A limit, or that nobody said one. */
+static void quota_text(char out[48], struct json_object *vm, const char *name, bool bytes)
 {
-    struct json_object *vm = admin_object(result, "vm");
-    char text[320], used[16], quota[16];
-    fact_number(out, "vm", vm, "vm");
-    if (*admin_text(vm, "name", ""))
-        fact(out, "name", admin_text(vm, "name", ""));
-    fact(out, "registered", admin_flag(vm, "registered") ? "yes" : "no");
-    if (admin_flag(vm, "local")) {
-        snprintf(text, sizeof(text), "yes, programs of uid %" PRId64, admin_number(vm, "uid", -1));
-        fact(out, "local", text);
-    }
-    state_text(text, vm);
-    fact(out, "state", text);
-    fact(out, "attached", admin_flag(vm, "attached") ? "yes" : "no");
-    fact(out, "pool", admin_text(vm, "pool", "the device's wish"));
-    fact(out, "priority", admin_text(vm, "priority", "the device's wish"));
-    fact_number(out, "weight", vm, "weight");
-    if (admin_has(vm, "rate"))
-        snprintf(text, sizeof(text), "%s of a GPU's time, saves up %" PRId64 " ms",
-                 admin_text(vm, "rate", "?"), admin_number(vm, "burst_ms", 0));
+    char size[16];
+    if (!admin_has(vm, name))
+        snprintf(out, 48, "the default");
+    else if (bytes)
+        snprintf(out, 48, "%s bytes", admin_size(size, (uint64_t)admin_number(vm, name, 0)));
     else
-        snprintf(text, sizeof(text), "no limit");
-    fact(out, "rate", text);
-    snprintf(text, sizeof(text), "%s of %s bytes",
-             admin_size(used, (uint64_t)admin_number(vm, "memory_used", 0)),
-             admin_size(quota, (uint64_t)admin_number(vm, "memory", 0)));
-    fact(out, "memory", text);
-    snprintf(text, sizeof(text), "%" PRId64 " of %" PRId64 ", %" PRId64 " workers",
-             admin_number(vm, "open_sessions", 0), admin_number(vm, "sessions", 0),
-             admin_number(vm, "workers", 0));
-    fact(out, "programs", text);
-    snprintf(text, sizeof(text), "at most %" PRId64 " launches", admin_number(vm, "queue", 0));
-    fact(out, "queue", text);
+        snprintf(out, 48, "%" PRId64, admin_number(vm, name, 0));
+}
+
+/* What it is doing and has done; without a mediator nobody knows. */
+static void show_use(struct json_object *vm, FILE *out)
+{
+    char text[320];
     snprintf(text, sizeof(text), admin_has(vm, "gpu") ? "%" PRId64 "%s" : "-",
              admin_number(vm, "gpu", 0),
              admin_flag(vm, "moving") ? ", and sessions that still run on another" : "");
@@ -130,6 +114,52 @@ void admin_show_vm(struct json_object *result, FILE *out)
              admin_number(vm, "errors", 0));
     fact(out, "requests", text);
     fact_number(out, "faults", vm, "faults");
+}
+
+void admin_show_vm(struct json_object *result, FILE *out)
+{
+    struct json_object *vm = admin_object(result, "vm");
+    char text[320], size[16], quota[48];
+    fact_number(out, "vm", vm, "vm");
+    if (*admin_text(vm, "name", ""))
+        fact(out, "name", admin_text(vm, "name", ""));
+    fact(out, "registered", admin_flag(vm, "registered") ? "yes" : "no");
+    if (admin_flag(vm, "local")) {
+        snprintf(text, sizeof(text), "yes, programs of uid %" PRId64, admin_number(vm, "uid", -1));
+        fact(out, "local", text);
+    }
+    state_text(text, vm);
+    fact(out, "state", text);
+    fact(out, "attached", admin_flag(vm, "attached") ? "yes" : "no");
+    fact(out, "pool", admin_text(vm, "pool", "the device's wish"));
+    fact(out, "priority", admin_text(vm, "priority", "the device's wish"));
+    fact_number(out, "weight", vm, "weight");
+    if (admin_has(vm, "rate"))
+        snprintf(text, sizeof(text), "%s of a GPU's time", admin_text(vm, "rate", "?"));
+    else
+        snprintf(text, sizeof(text), "no limit");
+    if (admin_has(vm, "rate") && admin_has(vm, "burst_ms"))
+        snprintf(text + strlen(text), sizeof(text) - strlen(text), ", saves up %" PRId64 " ms",
+                 admin_number(vm, "burst_ms", 0));
+    fact(out, "rate", text);
+    bool used = admin_has(vm, "memory_used");
+    quota_text(quota, vm, "memory", true);
+    snprintf(text, sizeof(text), "%s%s%s",
+             used ? admin_size(size, (uint64_t)admin_number(vm, "memory_used", 0)) : "",
+             used ? " of " : "", quota);
+    fact(out, "memory", text);
+    quota_text(quota, vm, "sessions", false);
+    if (admin_has(vm, "open_sessions"))
+        snprintf(text, sizeof(text), "%" PRId64 " of %s, %" PRId64 " workers",
+                 admin_number(vm, "open_sessions", 0), quota, admin_number(vm, "workers", 0));
+    else
+        snprintf(text, sizeof(text), "at most %s", quota);
+    fact(out, "programs", text);
+    quota_text(quota, vm, "queue", false);
+    snprintf(text, sizeof(text), "at most %s launches", quota);
+    fact(out, "queue", text);
+    if (admin_has(vm, "leases"))
+        show_use(vm, out);
 }
 
 /* "0 1 3", or "-". */

@@ -153,10 +153,10 @@ void admin_show_vm(struct json_object *result, FILE *out)
         snprintf(text, sizeof(text), "%" PRId64 " of %s, %" PRId64 " workers",
                  admin_number(vm, "open_sessions", 0), quota, admin_number(vm, "workers", 0));
     else
-        snprintf(text, sizeof(text), "at most %s", quota);
+        snprintf(text, sizeof(text), admin_has(vm, "sessions") ? "at most %s" : "%s", quota);
     fact(out, "programs", text);
     quota_text(quota, vm, "queue", false);
-    snprintf(text, sizeof(text), "at most %s launches", quota);
+    snprintf(text, sizeof(text), admin_has(vm, "queue") ? "at most %s launches" : "%s", quota);
     fact(out, "queue", text);
     if (admin_has(vm, "leases"))
         show_use(vm, out);

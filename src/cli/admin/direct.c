@@ -213,5 +213,5 @@ bool admin_registry_check(const char *path, char *why, size_t size)
 
 const char *admin_registry_setting(const struct vgpu_settings *settings)
 {
-    return NULL;
+    return settings->registry;
 }

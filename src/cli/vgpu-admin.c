@@ -156,9 +156,12 @@ int main(int argc, char **argv)
     bool help = false;
     setlocale(LC_CTYPE, "");
     signal(SIGPIPE, SIG_IGN); /* a pipe that nobody reads any more is an error like another */
-    if (!options.control || !*options.control)
-        options.control = ADMIN_CONTROL_DEFAULT;
+    if (options.control && !*options.control)
+        options.control = NULL;
     int words = take_common(argc - 1, argv + 1, &options, &help, &e);
+    options.control_said = options.control != NULL;
+    if (!options.control)
+        options.control = ADMIN_CONTROL_DEFAULT;
     if (words < 0)
         return report(&options, &e);
     if (words && !strcmp(argv[1], "--version")) {

@@ -48,3 +48,43 @@ class Case(unittest.TestCase):
     def asked(self):
         """The last request, without its id."""
         return {k: v for k, v in self.server.requests[-1].items() if k != 'id'}
+
+
+class Mediator:
+    """The real one, with a registry, a control socket and a watched directory in a folder that goes with it."""
+
+    def __init__(self, config='admit_unknown = no\n[pool A]\ngpus = software\n'):
+        self.folder = tempfile.mkdtemp(prefix='admin-')
+        self.vms = os.path.join(self.folder, 'vms')
+        self.control = os.path.join(self.folder, 'control.sock')
+        self.registry = os.path.join(self.folder, 'registry.db')
+        self.config = os.path.join(self.folder, 'mediator.conf')
+        os.mkdir(self.vms)
+        with open(self.config, 'w') as f:
+            f.write('[mediator]\nwatch = %s\ncontrol = %s\nregistry = %s\n%s' % (self.vms, self.control, self.registry,
+                                                                               config))
+        self.process = None
+        self.start()
+
+    def start(self):
+        self.log = open(os.path.join(self.folder, 'log'), 'ab')
+        ready, ready_write = os.pipe()
+        self.process = subprocess.Popen(
+            [os.path.join(BUILD, 'src', 'mediator', 'vgpu-mediator'), '--config', self.config, '--ready-fd',
+             str(ready_write)], pass_fds=[ready_write], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        os.close(ready_write)
+        with os.fdopen(ready, 'rb') as f:
+            said = f.read()
+        self.log.close()
+        if said != b'ready\n':
+            with open(os.path.join(self.folder, 'log')) as f:
+                raise AssertionError('the mediator did not get ready:\n' + f.read())
+
+    def stop(self):
+        self.process.terminate()
+        return self.process.wait(60)
+
+    def close(self):
+        if self.process.poll() is None:
+            self.stop()
+        shutil.rmtree(self.folder)

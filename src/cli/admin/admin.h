@@ -51,6 +51,7 @@ enum admin_status admin_fail(struct admin_error *e, enum admin_status status, co
 /* The options that every command has. */
 struct admin_options {
     const char *control;  /* path of the socket; never NULL */
+    bool control_said;    /* by the command line or the environment */
     const char *registry; /* NULL, or the file to use without a mediator */
     bool json;
 };

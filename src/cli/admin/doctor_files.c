@@ -73,6 +73,8 @@ void doctor_check_control(struct doctor *d)
 {
     struct admin_error e = {0};
     const char *path = d->options->control;
+    if (!d->options->control_said && d->settings->control)
+        path = d->settings->control;
     struct admin_link *link = admin_link_open(path, &e);
     d->status = link ? admin_link_call(link, "status", NULL, &e) : NULL;
     admin_link_close(link);

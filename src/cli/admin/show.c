@@ -262,20 +262,21 @@ void admin_show_status(struct json_object *result, FILE *out)
              admin_number(vms, "quarantined", 0), admin_number(vms, "draining", 0),
              admin_flag(result, "admit_unknown") ? "admitted" : "refused");
     fact(out, "vms", text);
-    snprintf(text, sizeof(text), "%s; %" PRId64 " GPUs", admin_text(result, "pools", "none"),
+    snprintf(text, sizeof(text), "%s; GPUs: %" PRId64, admin_text(result, "pools", "none"),
              admin_number(result, "gpus", 0));
     fact(out, "pools", text);
-    snprintf(text, sizeof(text), "%" PRId64 ", for %" PRId64 " links",
-             admin_number(result, "workers", 0), admin_number(result, "links", 0));
+    snprintf(text, sizeof(text), "%" PRId64 "; links: %" PRId64, admin_number(result, "workers", 0),
+             admin_number(result, "links", 0));
     fact(out, "workers", text);
     if (admin_has(registry, "path"))
-        snprintf(text, sizeof(text), "%s: %s, schema %" PRId64 ", %" PRId64 " changes",
+        snprintf(text, sizeof(text),
+                 "%s: %s, schema %" PRId64 ", changes since the start: %" PRId64,
                  admin_text(registry, "path", "?"), admin_text(registry, "state", "?"),
                  admin_number(registry, "schema", 0), admin_number(registry, "changes", 0));
     else
         snprintf(text, sizeof(text), "none: nothing can be registered");
     fact(out, "registry", text);
-    snprintf(text, sizeof(text), "%" PRId64 " connections; %" PRId64 " log lines dropped",
+    snprintf(text, sizeof(text), "connections: %" PRId64 "; log lines dropped: %" PRId64,
              admin_number(result, "clients", 0), admin_number(result, "log_dropped", 0));
     fact(out, "control", text);
 }

@@ -157,6 +157,12 @@ class Screen:
         elif final == 'r':
             self.region = (one - 1, (n[1] if len(n) > 1 and n[1] else self.rows) - 1)
             self.y = self.x = 0
+        elif final in 'STLM':
+            top, bottom = self.region
+            if final in 'LM':
+                top = self.y
+            for _ in range(min(one, bottom - top + 1)):
+                self.scroll(*((top, bottom) if final in 'SM' else (bottom, top)))
         elif final in 'lht':
             pass  # modes
         else:

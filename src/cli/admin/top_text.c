@@ -22,10 +22,12 @@ static const char *per_second(char out[16], double rate)
         snprintf(out, 16, "-");
     else if (rate < 10)
         snprintf(out, 16, "%.1f", rate);
-    else if (rate < 100000)
+    else if (rate < 10000)
         snprintf(out, 16, "%.0f", rate);
+    else if (rate < 1e6)
+        snprintf(out, 16, "%.0fk", rate / 1e3);
     else
-        snprintf(out, 16, "%.2fM", rate < 1e12 ? rate / 1e6 : 999999.0);
+        snprintf(out, 16, "%.1fM", rate < 1e12 ? rate / 1e6 : 999999.0);
     return out;
 }
 
@@ -81,7 +83,7 @@ void top_write_vms(const struct top_vm *const *vms, size_t count, FILE *out, uns
 {
     static const struct admin_column columns[] = {
         {.title = "VM", .right = true, .wide = 3},
-        {.title = "NAME", .least = 6, .drop = 4},
+        {.title = "NAME", .least = 10, .drop = 4},
         {.title = "POOL", .drop = 8},
         {.title = "GPU", .right = true, .drop = 7},
         {.title = "PRIORITY", .drop = 3},

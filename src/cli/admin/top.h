@@ -93,6 +93,11 @@ void top_write_vms(const struct top_vm *const *vms, size_t count, FILE *out, uns
 void top_write_json(const struct top_frame *frame, const struct top_vm *const *vms, size_t count,
                     FILE *out);
 
+/* ---- top_terminal.c ---- */
+
+/* Whether TERM names a terminal that can be drawn on. */
+bool top_terminal_known(void);
+
 /* ---- top_screen.c ---- */
 
 /* Takes the terminal. False and *e when there is none that can be used. */

@@ -30,7 +30,8 @@ bool top_screen_open(struct admin_error *e)
                    isatty(STDIN_FILENO) ? "standard output" : "standard input");
         return false;
     }
-    screen.screen = newterm(NULL, stdout, stdin);
+    if (top_terminal_known())
+        screen.screen = newterm(NULL, stdout, stdin);
     if (!screen.screen) {
         admin_fail(e, ADMIN_FAILED, "failed",
                    "top: the terminal '%s' is not known here: set TERM, or use --batch 1",

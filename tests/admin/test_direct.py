@@ -135,7 +135,9 @@ class Direct(unittest.TestCase):
     def test_doctor(self):
         self.assertIn('made when the mediator starts', self.doctor('ok'))
         self.admin('register-vm', '1-7')
+        before = sorted(os.listdir(self.folder))
         self.assertIn('7 VMs, quick_check ok', self.doctor('ok'))
+        self.assertEqual(sorted(os.listdir(self.folder)), before)  # it leaves nothing behind
         os.chmod(self.file, 0o666)
         conf_checks = run('--json', 'doctor', '--config', os.path.join(self.folder, 'mediator.conf'),
                           env={'VGPU_CONTROL': '/none'}).stdout

@@ -4,6 +4,7 @@
  * src/registry; what only a mediator can know (GPUs, who is attached) speaks against nothing here.
  */
 #include <errno.h>
+#include <limits.h>
 #include <sqlite3.h>
 #include <string.h>
 #include <time.h>
@@ -175,38 +176,71 @@ static bool ask_file(sqlite3 *db, const char *sql, char *out, size_t size)
     return good;
 }
 
+/*
+ * Opens it to be read only. A file that nobody has open is taken as it stands: SQLite would put its
+ * -wal and -shm beside it otherwise, and a doctor leaves nothing behind.
+ */
+static sqlite3 *open_to_look(const char *path, char *why, size_t size)
+{
+    sqlite3 *db = NULL;
+    char wal[PATH_MAX], uri[3 * PATH_MAX + 32] = "file:";
+    size_t at = strlen(uri);
+    snprintf(wal, sizeof(wal), "%s-wal", path);
+    for (const char *c = path; *c && at + 32 < sizeof(uri); c++)
+        at += (size_t)snprintf(uri + at, sizeof(uri) - at, strchr("%?#", *c) ? "%%%02x" : "%c", *c);
+    snprintf(uri + at, sizeof(uri) - at, access(wal, F_OK) ? "?immutable=1" : "?mode=ro");
+    if (sqlite3_open_v2(uri, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, NULL) == SQLITE_OK) {
+        sqlite3_busy_timeout(db, WAIT_MS);
+        return db;
+    }
+    snprintf(why, size, "it cannot be read: %s", db ? sqlite3_errmsg(db) : "out of memory");
+    sqlite3_close(db);
+    return NULL;
+}
+
+/* A question whose failing means damage. */
+static bool ask_or_say(sqlite3 *db, const char *sql, char out[256], char *why, size_t size)
+{
+    if (ask_file(db, sql, out, 256))
+        return true;
+    snprintf(why, size, "it cannot be read: %s", sqlite3_errmsg(db));
+    return false;
+}
+
+static bool check_file(sqlite3 *db, char *why, size_t size)
+{
+    char application[256], check[256], version[256], vms[256];
+    if (!ask_or_say(db, "PRAGMA application_id", application, why, size))
+        return false;
+    if (strtoul(application, NULL, 10) != VGPU_REGISTRY_APPLICATION_ID) {
+        snprintf(why, size, "it is no registry of vgpu");
+        return false;
+    }
+    if (!ask_or_say(db, "PRAGMA quick_check(1)", check, why, size))
+        return false;
+    if (strcmp(check, "ok") != 0) {
+        snprintf(why, size, "it is damaged: %s", check);
+        return false;
+    }
+    if (!ask_or_say(db, "PRAGMA user_version", version, why, size))
+        return false;
+    if (strtoul(version, NULL, 10) > VGPU_REGISTRY_SCHEMA) {
+        snprintf(why, size,
+                 "it has schema %s, and this program knows up to %u: a newer vgpu has used it",
+                 version, VGPU_REGISTRY_SCHEMA);
+        return false;
+    }
+    if (!ask_or_say(db, "SELECT count(*) FROM vms", vms, why, size))
+        return false;
+    snprintf(why, size, "schema %s, %s VMs, quick_check ok", version, vms);
+    return true;
+}
+
 bool admin_registry_check(const char *path, char *why, size_t size)
 {
-    char application[24], version[24], vms[24], check[256];
-    sqlite3 *db = NULL;
     /* Not by vgpu_registry_open, which takes the lock and may bring an old file up to date. */
-    bool good = sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL) == SQLITE_OK;
-    if (good)
-        sqlite3_busy_timeout(db, WAIT_MS);
-    if (good && !ask_file(db, "PRAGMA application_id", application, sizeof(application)))
-        good = false;
-    if (!good) {
-        snprintf(why, size, "it cannot be read: %s", db ? sqlite3_errmsg(db) : "out of memory");
-    } else if (strtoul(application, NULL, 10) != VGPU_REGISTRY_APPLICATION_ID) {
-        snprintf(why, size, "it is no registry of vgpu");
-        good = false;
-    } else if (!ask_file(db, "PRAGMA quick_check(1)", check, sizeof(check)) ||
-               strcmp(check, "ok") != 0) {
-        snprintf(why, size, "it is damaged: %s", sqlite3_errmsg(db));
-        good = false;
-    } else if (!ask_file(db, "PRAGMA user_version", version, sizeof(version)) ||
-               strtoul(version, NULL, 10) > VGPU_REGISTRY_SCHEMA) {
-        snprintf(why, size,
-                 "it has schema %s, and this program knows up to %u: it was used by a "
-                 "newer one",
-                 version, VGPU_REGISTRY_SCHEMA);
-        good = false;
-    } else if (!ask_file(db, "SELECT count(*) FROM vms", vms, sizeof(vms))) {
-        snprintf(why, size, "it is damaged: %s", sqlite3_errmsg(db));
-        good = false;
-    } else {
-        snprintf(why, size, "schema %s, %s VMs, quick_check ok", version, vms);
-    }
+    sqlite3 *db = open_to_look(path, why, size);
+    bool good = db && check_file(db, why, size);
     sqlite3_close(db);
     return good;
 }

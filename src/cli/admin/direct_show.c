@@ -84,11 +84,11 @@ struct json_object *direct_vms(const struct vgpu_registry_state *state, const ui
                                uint32_t count, int64_t now_ms)
 {
     struct json_object *array = json_object_new_array();
-    uint32_t all = vms ? count : state->vm_count;
-    for (uint32_t i = 0; array && i < all; i++) {
+    for (uint32_t i = 0; array && !vms && i < state->vm_count; i++)
+        json_object_array_add(array, vm_object(&state->vms[i], now_ms));
+    for (uint32_t i = 0; array && vms && i < count; i++) {
         struct vgpu_registry_vm none;
-        const struct vgpu_registry_vm *row =
-            vms ? vgpu_registry_find_vm(state, vms[i]) : &state->vms[i];
+        const struct vgpu_registry_vm *row = vgpu_registry_find_vm(state, vms[i]);
         if (!row) { /* nothing of it is worth a row any more */
             vgpu_registry_vm_init(&none, vms[i]);
             row = &none;

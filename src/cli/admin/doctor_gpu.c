@@ -24,8 +24,6 @@
 #define PROBE_MS    60000
 #define PROBE_BYTES 65536u
 
-extern char **environ;
-
 /* Whether the host has an NVIDIA GPU on its PCI bus: display or 3D controller. */
 static unsigned count_cards(const struct doctor *d)
 {

@@ -191,6 +191,11 @@ class Watch(DoctorCase):
         os.chown(self.root + '/run/vms', 12345, 0)
         self.doctor()
         self.said('watch', 'warn', 'vm-7.sock: it is not trusted')
+        os.chown(self.root + '/run/vms', 0, 0)
+        os.chown(self.root + '/run/vms/vm-7.sock', 54321, 0)
+        self.doctor()
+        self.said('watch', 'ok', '1 sockets of devices')  # in root's folder it is anybody's
+        os.chown(self.root + '/run/vms', 12345, 0)
         os.chown(self.root + '/run/vms/vm-7.sock', 12345, 0)
         self.doctor()
         self.said('watch', 'ok', '1 sockets of devices')
@@ -264,6 +269,9 @@ class Gpus(DoctorCase):
         self.said('nvidia', 'bad', '/dev/nvidia-uvm is missing')
         self.said('nvidia', 'bad', '/dev/nvidia0 has mode 0660')
         self.said('libcuda', 'bad', "none of the loader's folders")
+        os.chmod(self.root + '/dev/nvidia0', 0o664)
+        self.doctor(FAILED)
+        self.said('nvidia', 'bad', '/dev/nvidia0 has mode 0664')
 
     def test_pageable_access(self):
         self.card()

@@ -50,6 +50,7 @@ class FakeControl:
                             "may_change": True, "admit_unknown": True, "workers": 0, "links": 0,
                             "registry": {"path": None, "state": "none", "schema": 0, "changes": 0}, "clients": 1,
                             "log_dropped": 0}, **status)
+        self.began = time.monotonic()
         self.requests = []
         self.script = []
         self.storage = None  # what is wrong with the registry
@@ -142,7 +143,8 @@ class FakeControl:
 
     def op_status(self):
         count = lambda f: sum(1 for v in self.vms.values() if f(v))
-        return dict(self.status, pools=" ".join(sorted(self.pools)), gpus=len(self.gpus), vms={
+        uptime = self.status["uptime_s"] + time.monotonic() - self.began
+        return dict(self.status, uptime_s=round(uptime, 3), pools=" ".join(sorted(self.pools)), gpus=len(self.gpus), vms={
             "registered": count(lambda v: v["registered"]), "attached": count(lambda v: v["attached"]),
             "quarantined": count(lambda v: v["state"] == "quarantined"),
             "draining": count(lambda v: v["state"] == "draining")})

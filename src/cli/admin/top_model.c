@@ -207,9 +207,13 @@ bool top_frame_make(struct top_frame *frame, const struct top_answers *answers, 
     frame->draining = admin_number(counts, "draining", 0);
     frame->uptime_s = admin_real(answers->status, "uptime_s", 0);
     copy_text(frame->version, sizeof(frame->version), answers->status, "version", "?");
-    /* Another mediator counts from 0. */
-    if (before->at_ns && before->pid == frame->pid && at_ns > before->at_ns)
-        frame->interval_s = (double)(at_ns - before->at_ns) / 1e9;
+    /* Another mediator counts from 0. The time is the mediator's, whose counters these are: between
+     * a question and its answer may lie anything. */
+    if (before->at_ns && before->pid == frame->pid && at_ns > before->at_ns) {
+        frame->interval_s = frame->uptime_s - before->uptime_s;
+        if (!(frame->interval_s > 0))
+            frame->interval_s = (double)(at_ns - before->at_ns) / 1e9;
+    }
 
     size_t vm_count = vms ? json_object_array_length(vms) : 0;
     size_t gpu_count = gpus ? json_object_array_length(gpus) : 0;

@@ -380,6 +380,19 @@ class Quarantine(Base):
         self.ok(d.ask(link.named(link.SESSION_CLOSE, 0)))
         self.ok(d.ask(say('pid')))
 
+    def test_k31_gpu_faults(self):
+        """A worker that had one lives on, and ends with its program: then it counts, once."""
+        d = self.device(7)
+        for session, status in enumerate((700, 719, 1, 715), 1):  # 1, an invalid value, is none
+            self.assertEqual(self.vm(7)['state'], 'attached')
+            self.open(d, session)
+            self.ok(d.ask(say_in(session, 'fault %d' % status)))
+            pid = self.pid(d, session)
+            self.ok(d.ask(link.named(link.SESSION_CLOSE, session)))
+            wait_for('its end', lambda: pid not in self.mediator.workers())
+        wait_for('quarantine', lambda: self.vm(7)['state'] == 'quarantined')
+        self.assertEqual(self.vm(7)['faults'], 3)
+
     def test_k31_watchdog_counts_more(self):
         d, other = self.device(7), self.device(8)
         self.ok(d.ask(say('want hold')))

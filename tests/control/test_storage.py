@@ -150,7 +150,7 @@ class Running(Case):
         db = sqlite3.connect(self.database, isolation_level=None)
         db.execute('BEGIN IMMEDIATE')
         d = self.device(7)
-        for _ in range(10):
+        for _ in range(40):
             d.ask(say('die'))
             if d.ask(link_rig.link.named(link_rig.link.SESSION_CLOSE, 0)).error:
                 break

@@ -30,9 +30,13 @@ static void count_answer(struct vgpu_tenant *t, uint32_t error_code, uint32_t le
 {
     vgpu_stats_add(&t->stats->response_bytes, length);
     t->stats->request_errors += error_code != 0;
-    if (t->link)
-        vgpu_histogram_add(&t->stats->mailbox,
-                           vgpu_loop_now(t->link->mediator->loop) - t->asked_ns);
+    if (!t->link)
+        return;
+    uint64_t took = vgpu_loop_now(t->link->mediator->loop) - t->asked_ns;
+    vgpu_histogram_add(&t->stats->mailbox, took);
+    vgpu_log(VGPU_LOG_DEBUG, "answer", "vm=%u request=%u seq=%llu error=%u took_us=%llu bytes=%u",
+             t->vm_id, t->request_id, (unsigned long long)t->seq, error_code,
+             (unsigned long long)(took / VGPU_NS_PER_US), length);
 }
 
 /* The end of the outstanding request, whoever answers it. */
@@ -340,6 +344,11 @@ void vgpu_broker_request(struct vgpu_tenant *t, uint64_t seq, uint32_t request_i
     t->requests++;
     t->bytes_in += length;
     t->asked_ns = vgpu_loop_now(t->link->mediator->loop);
+    t->request_id = request_id;
+    vgpu_log(VGPU_LOG_DEBUG, "request",
+             "vm=%u request=%u seq=%llu opcode=%u session=0x%llx bytes=%u", t->vm_id, request_id,
+             (unsigned long long)seq, error ? 0 : route.opcode,
+             error ? 0 : (unsigned long long)route.session, length);
     vgpu_stats_add(&t->stats->requests, 1);
     vgpu_stats_add(&t->stats->request_bytes, length);
     t->outstanding = true;

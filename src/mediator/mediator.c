@@ -217,6 +217,7 @@ static void reload(struct daemon *d)
     keep_fixed(fresh, old);
     m->settings = fresh;
     vgpu_log_set_level(fresh->log_level);
+    vgpu_log_set_format(fresh->log_format);
     struct vgpu_sched_config config = sched_config(m);
     (void)vgpu_leases_configure(m->leases, &config, vgpu_loop_now(m->loop));
     if (dial_configured(m, old, error))

@@ -123,7 +123,8 @@ struct vgpu_tenant {
 
     uint64_t requests, errors, bytes_in, bytes_out, opened, late_answers;
     struct vgpu_stats_vm *stats;                 /* the same and more, of all its connections */
-    uint64_t asked_ns;                           /* outstanding: since when */
+    uint64_t asked_ns;                           /* outstanding: since when, */
+    uint32_t request_id;                         /* and the guest's name for it */
     uint64_t left_ns, left_leases, left_recalls; /* of seats that it has left */
 };
 

@@ -78,6 +78,7 @@ struct vgpu_settings {
     char *watch[VGPU_SETTINGS_WATCH];
     uint32_t watch_count;
     enum vgpu_log_level log_level;
+    enum vgpu_log_format log_format;
     char *worker; /* NULL: looked for */
     bool has_worker_uid_base;
     uint32_t worker_uid_base;

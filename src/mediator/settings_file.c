@@ -182,6 +182,11 @@ static int set_mediator(struct reader *r, const char *key, const char *value)
             return fail(r, "log_level = '%s' is none of error, warn, info, debug", value);
         return 0;
     }
+    if (!strcmp(key, "log_format")) {
+        if (vgpu_log_format_parse(value, &s->log_format))
+            return fail(r, "log_format = '%s' is neither text nor json", value);
+        return 0;
+    }
     if (!strcmp(key, "worker"))
         return set_text(r, value, &s->worker);
     if (!strcmp(key, "worker_uid_base")) {
@@ -215,7 +220,7 @@ static int set_mediator(struct reader *r, const char *key, const char *value)
         return set_u32(r, key, value, 0, UINT32_MAX - VGPU_SETTINGS_VMS, &s->local_vm_base);
     return fail(r,
                 "unknown key '%s' in [mediator] (known: listen watch control registry admin_group "
-                "readers log_level worker "
+                "readers log_level log_format worker "
                 "worker_uid_base admit_unknown allow_pageable_access max_vms local_vm_base "
                 "local_clients local_window)",
                 key);

@@ -91,5 +91,29 @@ class Figures(Case):
         self.assertEqual((again['attached'], again['attaches'], again['calls']), (1, 2, 0x0101010101010101))
 
 
+class Logs(Case):
+    """docs/mediator.md, Logs: JSON is the same lines, and a request can be followed from the link to the worker and back."""
+
+    real = True
+    config = '[mediator]\nlog_format = json\n'
+
+    def lines(self, event):
+        found = [json.loads(line) for line in self.mediator.text().splitlines()]  # every line is an object
+        return [line for line in found if line['event'] == event]
+
+    def test_a_request_is_followed(self):
+        d = self.device()
+        self.ok(d.ask(say(''), 4711))
+        request = wait_for('the answer', lambda: self.lines('answer') and self.lines('request'))[0]
+        answer = self.lines('answer')[0]
+        self.assertEqual(request['vm'], 7)
+        self.assertEqual(request['request'], 4711)
+        self.assertEqual([answer[k] for k in ('vm', 'request', 'seq', 'error')], [7, request['request'], request['seq'], 0])
+        said = wait_for('the worker', lambda: [w for w in self.lines('worker-says') if 'event=response' in w['line']])
+        said = ' '.join(w['line'] for w in self.lines('worker-says'))
+        self.assertIn('event=request request=%d seq=%d bytes=' % (request['request'], request['seq']), said)
+        self.assertIn('event=response seq=%d error=0 ' % request['seq'], said)
+
+
 if __name__ == '__main__':
     unittest.main()

@@ -25,9 +25,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VGPU_ACCOUNT_MAGIC 0x74636361u /* "acct" */
-#define VGPU_ACCOUNT_BYTES 65536u /* of the memory file; pages that nobody touched cost nothing */
-#define VGPU_ACCOUNT_SLOTS 4092u
+#include "vgpu/usage.h"
+
+#define VGPU_ACCOUNT_MAGIC      0x74636361u /* "acct" */
+#define VGPU_ACCOUNT_BYTES      65536u
+#define VGPU_ACCOUNT_SLOTS      4092u
+/* Of the memory file: the page, then a struct vgpu_usage for each slot. What nobody touched costs
+ * nothing. */
+#define VGPU_ACCOUNT_FILE_BYTES (VGPU_ACCOUNT_BYTES + VGPU_ACCOUNT_SLOTS * VGPU_USAGE_BYTES)
 
 /* One worker's; written by that worker, and by the mediator while there is none. */
 struct vgpu_account_slot {

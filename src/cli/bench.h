@@ -21,8 +21,9 @@ struct bench_settings {
     const char *library, *native; /* libcuda.so.1 of ours, of NVIDIA's */
     const char *svg;              /* a picture goes there */
     uint64_t seconds, count, vm_id;
-    uint64_t copy_bytes;   /* of large copies */
-    uint64_t pinned_bytes; /* the same, at most what fits the arena of the window */
+    uint64_t copy_bytes;              /* of large copies */
+    uint64_t pinned_bytes;            /* the same, at most what fits the arena of the window */
+    uint64_t kernel_us, gap_us, hogs; /* share; 0: not said */
     bool has_vm_id, has_copy, json;
 };
 

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The CUDA driver API as a program sees it: a library is loaded in a child, and timed there. */
 #define _GNU_SOURCE
-#include <cuda.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -16,6 +14,7 @@
 
 #include "cli/bench.h"
 #include "cli/bench_cuda.h"
+#include "cli/bench_library.h"
 #include "guest/deadline.h"
 
 #define BURST       256u /* launches that any driver queues without waiting for the GPU */
@@ -26,75 +25,6 @@
 
 static const char ptx[] = ".version 6.0\n.target sm_50\n.address_size 64\n"
                           ".visible .entry nop(.param .u64 p) { ret; }\n";
-
-/* ---- The library ---- */
-
-#define CALLS(X)                                                                                   \
-    X(cuInit)                                                                                      \
-    X(cuDeviceGet)                                                                                 \
-    X(cuDeviceGetName)                                                                             \
-    X(cuDevicePrimaryCtxRetain)                                                                    \
-    X(cuDevicePrimaryCtxRelease)                                                                   \
-    X(cuCtxSetCurrent)                                                                             \
-    X(cuCtxSynchronize)                                                                            \
-    X(cuModuleLoadData)                                                                            \
-    X(cuModuleGetFunction)                                                                         \
-    X(cuStreamCreate)                                                                              \
-    X(cuStreamSynchronize)                                                                         \
-    X(cuLaunchKernel)                                                                              \
-    X(cuMemAlloc)                                                                                  \
-    X(cuMemFree)                                                                                   \
-    X(cuMemAllocHost)                                                                              \
-    X(cuMemFreeHost)                                                                               \
-    X(cuMemcpyHtoD)                                                                                \
-    X(cuMemcpyDtoH)                                                                                \
-    X(cuGetErrorName)
-
-#define EXPANDED(name) #name
-#define SYMBOL(name)   EXPANDED(name) /* cuda.h gives some names a version */
-
-struct library {
-    void *handle;
-#define CALL_POINTER(name) __typeof__(&(name)) name##_;
-    CALLS(CALL_POINTER)
-#undef CALL_POINTER
-};
-
-static struct library cu; /* the child's */
-
-static bool load(const char *path)
-{
-    cu.handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!cu.handle) {
-        fprintf(stderr, "vgpu-bench: %s\n", dlerror());
-        return false;
-    }
-#define CALL_FIND(name)                                                                            \
-    cu.name##_ = (__typeof__(&(name)))(uintptr_t)dlsym(cu.handle, SYMBOL(name));                   \
-    if (!cu.name##_) {                                                                             \
-        fprintf(stderr, "vgpu-bench: %s has no %s\n", path, SYMBOL(name));                         \
-        return false;                                                                              \
-    }
-    CALLS(CALL_FIND)
-#undef CALL_FIND
-    return true;
-}
-
-static bool good(CUresult result, const char *call)
-{
-    const char *name = "?";
-    if (result == CUDA_SUCCESS)
-        return true;
-    if (cu.cuGetErrorName_)
-        cu.cuGetErrorName_(result, &name);
-    fprintf(stderr, "vgpu-bench: %s: %s\n", call, name);
-    return false;
-}
-#define TRY(name, ...)                                                                             \
-    do {                                                                                           \
-        if (!good(cu.name##_(__VA_ARGS__), #name))                                                 \
-            return false;                                                                          \
-    } while (0)
 
 /* ---- Figures ---- */
 
@@ -142,7 +72,7 @@ static bool launch(const struct job *job)
 {
     CUdeviceptr argument = job->memory;
     void *arguments[] = {&argument};
-    TRY(cuLaunchKernel, job->function, 1, 1, 1, 1, 1, 1, 0, job->stream, arguments, NULL);
+    BENCH_TRY(cuLaunchKernel, job->function, 1, 1, 1, 1, 1, 1, 0, job->stream, arguments, NULL);
     return true;
 }
 
@@ -155,7 +85,7 @@ static bool measure_rate(struct job *job)
         for (unsigned i = 0; i < launches; i++)
             if (!launch(job))
                 return false;
-        TRY(cuStreamSynchronize, job->stream);
+        BENCH_TRY(cuStreamSynchronize, job->stream);
         add(series, vgpu_now_ns() - start);
     }
     return true;
@@ -172,7 +102,7 @@ static bool measure_launches(struct job *job)
                     return false;
             add(series, (vgpu_now_ns() - start) / BATCH);
         }
-        TRY(cuStreamSynchronize, job->stream);
+        BENCH_TRY(cuStreamSynchronize, job->stream);
     }
     if (!measure_rate(job))
         return false;
@@ -181,7 +111,7 @@ static bool measure_launches(struct job *job)
         uint64_t start = vgpu_now_ns();
         if (!launch(job))
             return false;
-        TRY(cuStreamSynchronize, job->stream);
+        BENCH_TRY(cuStreamSynchronize, job->stream);
         add(series, vgpu_now_ns() - start);
     }
     return true;
@@ -194,15 +124,15 @@ static bool measure_copies(struct job *job, enum bench_cuda_figure to, void *hos
     struct bench_cuda_series *there = begin(job, to, rate ? bytes : 0);
     struct bench_cuda_series *back = &job->result->series[to + 1];
     back->amount = rate ? bytes : 0;
-    TRY(cuMemcpyHtoD, job->memory, host, bytes); /* the first one touches all pages */
-    TRY(cuMemcpyDtoH, host, job->memory, bytes);
+    BENCH_TRY(cuMemcpyHtoD, job->memory, host, bytes); /* the first one touches all pages */
+    BENCH_TRY(cuMemcpyDtoH, host, job->memory, bytes);
     while (goes_on(job, there)) {
         uint64_t start = vgpu_now_ns();
-        TRY(cuMemcpyHtoD, job->memory, host, bytes);
+        BENCH_TRY(cuMemcpyHtoD, job->memory, host, bytes);
         if (rate)
-            TRY(cuCtxSynchronize);
+            BENCH_TRY(cuCtxSynchronize);
         uint64_t middle = vgpu_now_ns();
-        TRY(cuMemcpyDtoH, host, job->memory, bytes);
+        BENCH_TRY(cuMemcpyDtoH, host, job->memory, bytes);
         add(back, vgpu_now_ns() - middle);
         add(there, middle - start);
     }
@@ -214,15 +144,16 @@ static bool prove_no_copy(struct job *job, void *host, uint64_t bytes)
 {
     job->result->pinned_proof = BENCH_PINNED_TRYING;
     memset(host, 0x6B, bytes);
-    TRY(cuMemcpyHtoD, job->memory, host, bytes);
+    BENCH_TRY(cuMemcpyHtoD, job->memory, host, bytes);
     memset(host, 0, bytes);
     if (mprotect(host, bytes, PROT_NONE) < 0) {
         fprintf(stderr, "vgpu-bench: mprotect: %s\n", strerror(errno));
         return false;
     }
-    bool right = good(cu.cuMemcpyDtoH_(host, job->memory, bytes), "cuMemcpyDtoH") &&
-                 good(cu.cuMemcpyHtoD_(job->memory, host, bytes), "cuMemcpyHtoD") &&
-                 good(cu.cuCtxSynchronize_(), "cuCtxSynchronize");
+    bool right =
+        bench_library_good(bench_cu.cuMemcpyDtoH_(host, job->memory, bytes), "cuMemcpyDtoH") &&
+        bench_library_good(bench_cu.cuMemcpyHtoD_(job->memory, host, bytes), "cuMemcpyHtoD") &&
+        bench_library_good(bench_cu.cuCtxSynchronize_(), "cuCtxSynchronize");
     mprotect(host, bytes, PROT_READ | PROT_WRITE);
     for (uint64_t i = 0; right && i < bytes; i++)
         right = ((const uint8_t *)host)[i] == 0x6B;
@@ -254,16 +185,16 @@ static bool measure_pinned(struct job *job)
     void *locked = NULL;
     CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
     for (; pinned >= MIDDLE_COPY; pinned /= 2)
-        if ((result = cu.cuMemAllocHost_(&locked, pinned)) != CUDA_ERROR_OUT_OF_MEMORY)
+        if ((result = bench_cu.cuMemAllocHost_(&locked, pinned)) != CUDA_ERROR_OUT_OF_MEMORY)
             break;
-    if (!good(result, "cuMemAllocHost"))
+    if (!bench_library_good(result, "cuMemAllocHost"))
         return false;
     memset(locked, 0x5A, pinned);
     job->result->pinned_bytes = pinned;
     bool ok = job->settings->prove ? prove_no_copy(job, locked, pinned)
                                    : measure_copies(job, BENCH_PINNED_TO, locked, pinned, true);
     if (ok)
-        TRY(cuMemFreeHost, locked);
+        BENCH_TRY(cuMemFreeHost, locked);
     return ok;
 }
 
@@ -273,23 +204,23 @@ static bool measure(const struct bench_cuda_settings *settings, struct bench_cud
     CUdevice device;
     CUcontext context;
     CUmodule module;
-    if (!load(settings->library))
+    if (!bench_library_load(settings->library))
         return false;
     result->loaded = true;
-    TRY(cuInit, 0);
-    TRY(cuDeviceGet, &device, 0);
-    TRY(cuDeviceGetName, result->device, sizeof(result->device), device);
-    TRY(cuDevicePrimaryCtxRetain, &context, device);
-    TRY(cuCtxSetCurrent, context);
-    TRY(cuModuleLoadData, &module, ptx);
-    TRY(cuModuleGetFunction, &job.function, module, "nop");
-    TRY(cuStreamCreate, &job.stream, CU_STREAM_NON_BLOCKING);
+    BENCH_TRY(cuInit, 0);
+    BENCH_TRY(cuDeviceGet, &device, 0);
+    BENCH_TRY(cuDeviceGetName, result->device, sizeof(result->device), device);
+    BENCH_TRY(cuDevicePrimaryCtxRetain, &context, device);
+    BENCH_TRY(cuCtxSetCurrent, context);
+    BENCH_TRY(cuModuleLoadData, &module, ptx);
+    BENCH_TRY(cuModuleGetFunction, &job.function, module, "nop");
+    BENCH_TRY(cuStreamCreate, &job.stream, CU_STREAM_NON_BLOCKING);
     uint64_t bytes = settings->pageable_bytes > settings->pinned_bytes ? settings->pageable_bytes
                                                                        : settings->pinned_bytes;
-    TRY(cuMemAlloc, &job.memory, bytes);
+    BENCH_TRY(cuMemAlloc, &job.memory, bytes);
     if (!launch(&job))
         return false;
-    TRY(cuCtxSynchronize);
+    BENCH_TRY(cuCtxSynchronize);
     bool ok = true;
     if (settings->brief)
         ok = measure_rate(&job) && measure_pageable(&job, true);
@@ -297,8 +228,8 @@ static bool measure(const struct bench_cuda_settings *settings, struct bench_cud
         ok = measure_launches(&job) && measure_pageable(&job, false);
     if (!ok || (!settings->brief && !measure_pinned(&job)))
         return false;
-    TRY(cuMemFree, job.memory);
-    TRY(cuDevicePrimaryCtxRelease, device);
+    BENCH_TRY(cuMemFree, job.memory);
+    BENCH_TRY(cuDevicePrimaryCtxRelease, device);
     return true;
 }
 

@@ -13,6 +13,8 @@
 
 #include "cli/bench.h"
 #include "cli/bench_channel.h"
+#include "cli/bench_cuda.h"
+#include "cli/bench_share.h"
 #include "cli/cli.h"
 #include "cli/floors.h"
 #include "config.h"
@@ -24,6 +26,7 @@ static const char usage[] =
     "       vgpu-bench cuda [--native LIBRARY] [options]\n"
     "       vgpu-bench mailbox [--transport pci|local|device] [options]\n"
     "       vgpu-bench relay [options]\n"
+    "       vgpu-bench share [--hogs N] [--kernel-us N] [--gap-us N] [options]\n"
     "\n"
     "channel: posts, calls and copies through shared memory, the mailbox beside them, and what "
     "this\n"
@@ -36,13 +39,19 @@ static const char usage[] =
     "  --transport device  through the device model in this process, no hypervisor\n"
     "relay:   the device model to a mediator, and a bare relay over the same number of sockets,\n"
     "         sample by sample in turns; prints the ratio of the medians.\n"
+    "share:   launch + synchronize of a program alone, and beside hogs of equal and of lower\n"
+    "         priority; all of them local clients of one mediator.\n"
+    "  --hogs N            busy programs, 1 to 60; default 4\n"
+    "  --kernel-us N       about how long each of their kernels takes; default 1000\n"
+    "  --gap-us N          of the program between two launches; default 0\n"
     "options:\n"
     "  --device D          pci:ADDRESS or local:SOCKET\n"
     "  --mediator-dir DIR  relay, device: a directory that a running mediator watches\n"
     "                      (without it, or for local without --device, one is started)\n"
     "  --mediator-config F of the mediator that is started\n"
     "  --vm-id N           relay, device: of the device model; default: this process's id\n"
-    "  --libcuda FILE      channel, cuda: the guest's library; default: the one built with this\n"
+    "  --libcuda FILE      channel, cuda, share: the guest's library; default: the one built with "
+    "this\n"
     "                      program, else the loader's\n"
     "  --native FILE       cuda: NVIDIA's libcuda.so.1\n"
     "  --copy MIB          channel, cuda: size of large copies, 1 to 1024; default 256\n"
@@ -201,13 +210,32 @@ static int run_cuda(struct bench_settings *settings, bool local)
     return good ? 0 : 1;
 }
 
+static int run_share(struct bench_settings *settings)
+{
+    static struct bench_report report;
+    struct bench_mediator mediator;
+    char address[128], library[512];
+    if (!find_address(settings, true, &mediator, address, sizeof(address)))
+        return 1;
+    if (!settings->library) {
+        bench_cuda_find(library, sizeof(library));
+        settings->library = library;
+    }
+    snprintf(report.title, sizeof(report.title), "a GPU shared with hogs");
+    bool good = bench_share_measure(settings, address, &report);
+    bench_mediator_stop(&mediator);
+    good = good && print(settings, &report, "share");
+    bench_report_free(&report);
+    return good ? 0 : 1;
+}
+
 /* ---- Arguments ---- */
 
-enum mode { MODE_MAILBOX, MODE_RELAY, MODE_CHANNEL, MODE_CUDA, MODE_UNKNOWN };
+enum mode { MODE_MAILBOX, MODE_RELAY, MODE_SHARE, MODE_CHANNEL, MODE_CUDA, MODE_UNKNOWN };
 
 static enum mode find_mode(const char *word)
 {
-    static const char *const words[] = {"mailbox", "relay", "channel", "cuda"};
+    static const char *const words[] = {"mailbox", "relay", "share", "channel", "cuda"};
     for (unsigned i = 0; i < MODE_UNKNOWN; i++)
         if (strcmp(word, words[i]) == 0)
             return (enum mode)i;
@@ -231,8 +259,16 @@ static const char *find_contradiction(const struct bench_settings *settings, enu
                "socket is named by --device local:SOCKET";
     if (!device && settings->has_vm_id)
         return "--vm-id is for relay and --transport device";
-    if (!fast && (settings->library || settings->svg || settings->has_copy))
-        return "--libcuda, --copy and --svg are for channel and cuda";
+    if (mode != MODE_SHARE && (settings->hogs || settings->kernel_us || settings->gap_us))
+        return "--hogs, --kernel-us and --gap-us are for share";
+    if (mode == MODE_SHARE && (strcmp(transport, "local") != 0 ||
+                               (settings->device && strncmp(settings->device, "local:", 6) != 0)))
+        return "share wants --transport local and --device local:SOCKET: programs of one VM have "
+               "one place in the schedule together";
+    if (!fast && mode != MODE_SHARE && settings->library)
+        return "--libcuda is for channel, cuda and share";
+    if (!fast && (settings->svg || settings->has_copy))
+        return "--copy and --svg are for channel and cuda";
     if (mode != MODE_CUDA && settings->native)
         return "--native is for cuda";
     if (settings->mediator_config &&
@@ -276,6 +312,12 @@ static bool parse(int argc, char **argv, struct bench_settings *settings)
             good = settings->has_vm_id = cli_number(value, 0, UINT32_MAX, &settings->vm_id);
         else if (cli_option(argc, argv, &i, "--seconds", &value))
             good = cli_number(value, 1, 3600, &settings->seconds);
+        else if (cli_option(argc, argv, &i, "--hogs", &value))
+            good = cli_number(value, 1, BENCH_SHARE_HOGS_MAX, &settings->hogs);
+        else if (cli_option(argc, argv, &i, "--kernel-us", &value))
+            good = cli_number(value, 1, 1000000, &settings->kernel_us);
+        else if (cli_option(argc, argv, &i, "--gap-us", &value))
+            good = cli_number(value, 1, 1000000, &settings->gap_us);
         else if (cli_option(argc, argv, &i, "--count", &value))
             good = cli_number(value, 1, 100000000, &settings->count);
         if (!good) {
@@ -288,8 +330,7 @@ static bool parse(int argc, char **argv, struct bench_settings *settings)
 
 int main(int argc, char **argv)
 {
-    struct bench_settings settings = {
-        .transport = "pci", .copy_bytes = 256u << 20, .vm_id = (uint32_t)getpid()};
+    struct bench_settings settings = {.copy_bytes = 256u << 20, .vm_id = (uint32_t)getpid()};
     for (int i = 1; i < argc; i++) {
         bool help = strcmp(argv[i], "--help") == 0;
         if (!help && strcmp(argv[i], "--version") != 0)
@@ -302,6 +343,8 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return 2;
     }
+    if (!settings.transport)
+        settings.transport = mode == MODE_SHARE ? "local" : "pci";
     const char *contradiction = find_contradiction(&settings, mode);
     if (contradiction) {
         fprintf(stderr, "vgpu-bench: %s\n%s", contradiction, usage);
@@ -311,10 +354,13 @@ int main(int argc, char **argv)
     if (!settings.seconds)
         settings.seconds = fast ? 1 : 3;
     if (local) /* room for pinned copies; who has said otherwise is heard */
-        setenv("VGPU_WINDOW", "1G", 0);
+        setenv("VGPU_WINDOW", mode == MODE_SHARE ? "64M" : "1G", 0);
+    settings.hogs = settings.hogs ? settings.hogs : 4;
+    settings.kernel_us = settings.kernel_us ? settings.kernel_us : 1000;
     bench_catch_signals();
-    int status = mode == MODE_CHANNEL ? run_channel(&settings, local)
-                 : mode == MODE_CUDA  ? run_cuda(&settings, local)
+    int status = mode == MODE_SHARE     ? run_share(&settings)
+                 : mode == MODE_CHANNEL ? run_channel(&settings, local)
+                 : mode == MODE_CUDA    ? run_cuda(&settings, local)
                  : mode == MODE_RELAY || strcmp(settings.transport, "device") == 0
                      ? run_device(&settings, mode == MODE_RELAY)
                      : run_library(&settings, local);

@@ -17,6 +17,18 @@ const char *vgpu_curesult_name(uint32_t status)
     return "CUresult without a name";
 }
 
+bool vgpu_curesult_is_known(uint32_t status)
+{
+    switch (status) {
+#define VGPU_CASE(value, name, text)                                                               \
+    case value:                                                                                    \
+        return true;
+        VGPU_CURESULT_LIST(VGPU_CASE)
+#undef VGPU_CASE
+    }
+    return false;
+}
+
 const char *vgpu_curesult_text(uint32_t status)
 {
     switch (status) {

@@ -127,6 +127,23 @@ static int take_window(struct vgpu_options *options)
     return 0;
 }
 
+/* The priority that a local client asks for; the mediator's configuration has the last word. */
+static int take_priority(struct vgpu_options *options)
+{
+    static const char *const words[VGPU_PRIORITY_COUNT] = {"low", "medium", "high"};
+    const char *word = secure_getenv("VGPU_PRIORITY");
+    if (!word || !word[0])
+        return 0;
+    for (uint32_t p = 0; p < VGPU_PRIORITY_COUNT; p++) {
+        if (strcmp(word, words[p]) != 0)
+            continue;
+        if (options->local_priority == VGPU_PRIORITY_MEDIUM) /* a program that says one means it */
+            options->local_priority = p;
+        return 0;
+    }
+    return vgpu_fail(-EINVAL, "VGPU_PRIORITY='%s' is no priority: it is low, medium or high", word);
+}
+
 static int open_transport(struct vgpu *gpu, const struct vgpu_options *options)
 {
     if (options->resource0) {
@@ -189,7 +206,8 @@ int vgpu_init(const struct vgpu_options *given, struct vgpu **handle)
         err = vgpu_fail(-ENOMEM, "out of memory");
         goto fail;
     }
-    if ((err = take_choice(gpu, &options)) < 0 || (err = take_window(&options)) < 0) {
+    if ((err = take_choice(gpu, &options)) < 0 || (err = take_window(&options)) < 0 ||
+        (err = take_priority(&options)) < 0) {
         pthread_cond_destroy(&gpu->gate_moved);
         pthread_mutex_destroy(&gpu->lock);
         goto fail;

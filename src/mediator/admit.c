@@ -43,6 +43,7 @@ void vgpu_admit(const struct vgpu_settings *s, const struct vgpu_vm_setting *vm,
             vm, vm && vm->priority >= 0 ? (uint32_t)vm->priority : hello->priority, 0),
         .memory = vm && vm->memory ? vm->memory : s->default_memory,
         .sessions = vm && vm->sessions ? vm->sessions : s->default_sessions,
+        .queue = vm && vm->queue ? vm->queue : s->default_queue,
         .uid = vm ? vm->uid : VGPU_SETTINGS_NO_UID,
     };
     char pools[2 * VGPU_POOL_COUNT];

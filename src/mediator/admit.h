@@ -25,7 +25,8 @@ struct vgpu_admission {
     struct vgpu_sched_tenant share; /* without its GPU */
     uint64_t memory;                /* bytes of device memory, all sessions together */
     uint32_t sessions;
-    uint32_t uid; /* of its workers, or VGPU_SETTINGS_NO_UID */
+    uint32_t queue; /* requests of a session that may wait */
+    uint32_t uid;   /* of its workers, or VGPU_SETTINGS_NO_UID */
 };
 
 /* What the scheduler is told of a tenant with this section (NULL: none). */

@@ -139,7 +139,7 @@ static void add_gpu(struct arguments *a, const struct vgpu_gpu_setting *gpu)
 static void make_arguments(struct vgpu_mediator *m, const struct vgpu_tenant *tenant,
                            uint64_t session_id, uint32_t slot, struct arguments *a)
 {
-    const struct vgpu_gpu *gpu = &m->gpus[tenant->gpu];
+    const struct vgpu_gpu *gpu = &m->gpus[tenant->seat->gpu];
     memset(a, 0, sizeof(*a));
     memcpy(a->pageable, PAGEABLE, sizeof(PAGEABLE));
     a->list[a->count++] = m->worker_path;
@@ -151,9 +151,10 @@ static void make_arguments(struct vgpu_mediator *m, const struct vgpu_tenant *te
         add_gpu(a, &gpu->setting);
     if (gpu->setting.backend == VGPU_GPU_CUDA && m->settings->allow_pageable_access)
         a->list[a->count++] = a->pageable;
-    add_number(a, "--memory", tenant->quota->quota_bytes);
+    add_number(a, "--memory", tenant->seat->quota->quota_bytes);
     add_number(a, "--account-fd", ACCOUNT_FD);
     add_number(a, "--account-slot", slot);
+    add_number(a, "--queue", tenant->queue);
     if (gpu->threads)
         add_number(a, "--threads", gpu->threads);
     if (gpu->launch_instructions && gpu->setting.backend == VGPU_GPU_SOFTWARE)
@@ -294,7 +295,8 @@ int vgpu_launch_worker(struct vgpu_mediator *m, const struct vgpu_tenant *tenant
 {
     struct arguments a;
     make_arguments(m, tenant, session_id, slot, &a);
-    struct vgpu_launch l = {.out = -1, .err = err, .socket = socket, .account = tenant->quota->fd};
+    struct vgpu_launch l = {
+        .out = -1, .err = err, .socket = socket, .account = tenant->seat->quota->fd};
     int rc = vgpu_lock_share(m->watch_lock.fd >= 0 ? &m->watch_lock : &m->listen_lock, &l.in);
     if (rc)
         return rc;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
+#include "mediator/stats.h"
 
 struct vgpu_leases {
     struct vgpu_sched *sched;
@@ -13,6 +14,7 @@ struct vgpu_leases {
     uint32_t tenant_count;
     struct vgpu_lease_tenant **tenants; /* by number */
     uint64_t last_lease;                /* numbers are never used twice */
+    struct vgpu_stats *stats;
 };
 
 struct vgpu_leases *vgpu_leases_create(const struct vgpu_sched_config *config,
@@ -41,6 +43,11 @@ void vgpu_leases_destroy(struct vgpu_leases *l)
     free(l);
 }
 
+void vgpu_leases_count(struct vgpu_leases *l, struct vgpu_stats *stats)
+{
+    l->stats = stats;
+}
+
 int vgpu_leases_configure(struct vgpu_leases *l, const struct vgpu_sched_config *config,
                           uint64_t now_ns)
 {
@@ -53,19 +60,44 @@ uint64_t vgpu_leases_deadline(struct vgpu_leases *l, uint64_t now_ns)
 }
 
 int vgpu_lease_tenant_add(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint32_t number,
-                          const struct vgpu_sched_tenant *what, uint64_t now_ns)
+                          const struct vgpu_sched_tenant *what, struct vgpu_stats_vm *stats,
+                          uint64_t now_ns)
 {
     int rc = vgpu_sched_tenant_add(l->sched, number, what, now_ns);
     if (rc)
         return rc;
-    *t = (struct vgpu_lease_tenant){.number = number, .is = *what};
+    *t = (struct vgpu_lease_tenant){.number = number, .is = *what, .stats = stats};
     vgpu_list_init(&t->members);
     l->tenants[number] = t;
     return 0;
 }
 
+void vgpu_lease_tenant_debt(struct vgpu_leases *l, const struct vgpu_lease_tenant *t,
+                            struct vgpu_sched_debt *debt, uint64_t now_ns)
+{
+    vgpu_sched_debt(l->sched, t->number, now_ns, debt);
+}
+
+void vgpu_lease_tenant_owe(struct vgpu_leases *l, const struct vgpu_lease_tenant *t,
+                           const struct vgpu_sched_debt *debt, uint64_t now_ns)
+{
+    vgpu_sched_owe(l->sched, t->number, debt, now_ns);
+}
+
+uint64_t vgpu_lease_tenant_throttles(struct vgpu_leases *l, const struct vgpu_lease_tenant *t,
+                                     uint64_t now_ns)
+{
+    struct vgpu_sched_view view;
+    vgpu_sched_look(l->sched, t->number, now_ns, &view);
+    return view.present ? view.throttles : 0;
+}
+
 void vgpu_lease_tenant_remove(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint64_t now_ns)
 {
+    if (t->stats)
+        t->stats->throttles += vgpu_lease_tenant_throttles(l, t, now_ns);
+    if (t->lease)
+        vgpu_stats_returned(l->stats, t->stats, t->is.gpu, t->granted_ns, now_ns);
     vgpu_sched_tenant_remove(l->sched, t->number, now_ns);
     l->tenants[t->number] = NULL;
 }
@@ -89,6 +121,7 @@ void vgpu_lease_tenant_restart(struct vgpu_lease_tenant *t, uint64_t now_ns)
     t->total_ns = 0;
     t->leases = 0;
     t->recalls = 0;
+    t->messages = 0;
     t->start_ns = now_ns;
 }
 
@@ -119,6 +152,7 @@ static void update_wish(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint
     if (wants == t->waiting)
         return;
     t->waiting = wants;
+    t->wish_ns = now_ns;
     if (wants)
         vgpu_sched_want(l->sched, t->number, now_ns);
     else
@@ -130,6 +164,7 @@ static void return_if_free(struct vgpu_leases *l, struct vgpu_lease_tenant *t, u
     if (!t->lease || somebody_holds(t))
         return;
     t->total_ns += now_ns - t->start_ns;
+    vgpu_stats_returned(l->stats, t->stats, t->is.gpu, t->granted_ns, now_ns);
     t->lease = 0;
     t->recalled = false;
     vgpu_sched_returned(l->sched, t->number, now_ns);
@@ -139,6 +174,7 @@ static void give(struct vgpu_leases *l, struct vgpu_lease_member *member)
 {
     member->wants = false;
     member->lease = member->tenant->lease;
+    member->tenant->messages++;
     l->ops->grant(member, member->lease);
 }
 
@@ -147,8 +183,9 @@ static void do_grant(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint64_
     t->waiting = false;
     t->lease = ++l->last_lease;
     t->recalled = false;
-    t->start_ns = now_ns;
+    t->start_ns = t->granted_ns = now_ns;
     t->leases++;
+    vgpu_stats_granted(l->stats, t->stats, t->is.gpu, now_ns - t->wish_ns, now_ns);
     vgpu_list_each(node, &t->members)
     {
         struct vgpu_lease_member *member = vgpu_list_entry(node, struct vgpu_lease_member, node);
@@ -160,21 +197,26 @@ static void do_grant(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint64_
 
 static uint32_t to_us(uint64_t ns)
 {
-    uint64_t us = ns / VGPU_NS_PER_US;
+    uint64_t us = ns / VGPU_NS_PER_US + (ns % VGPU_NS_PER_US != 0);
     return us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
 }
 
 static void do_recall(struct vgpu_leases *l, struct vgpu_lease_tenant *t, uint64_t grace_ns,
                       uint64_t linger_ns)
 {
-    if (!t->recalled)
+    if (!t->recalled) {
         t->recalls++;
+        if (t->stats)
+            t->stats->recalls++;
+    }
     t->recalled = true;
     vgpu_list_each(node, &t->members)
     {
         struct vgpu_lease_member *member = vgpu_list_entry(node, struct vgpu_lease_member, node);
-        if (member->lease)
-            l->ops->recall(member, member->lease, to_us(grace_ns), to_us(linger_ns));
+        if (!member->lease)
+            continue;
+        t->messages++;
+        l->ops->recall(member, member->lease, to_us(grace_ns), to_us(linger_ns));
     }
 }
 
@@ -236,6 +278,7 @@ int vgpu_lease_member_want(struct vgpu_leases *l, struct vgpu_lease_member *memb
     if (member->wants || (member->lease && !t->recalled))
         return -EPROTO;
     member->wants = true;
+    t->messages++;
     if (t->lease && !t->recalled)
         give(l, member);
     else
@@ -249,6 +292,7 @@ int vgpu_lease_member_return(struct vgpu_leases *l, struct vgpu_lease_member *me
     if (!lease || member->lease != lease)
         return -EPROTO;
     member->lease = 0;
+    member->tenant->messages++;
     return_if_free(l, member->tenant, now_ns);
     return 0;
 }

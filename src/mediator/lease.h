@@ -18,6 +18,8 @@
 
 struct vgpu_leases;
 struct vgpu_lease_tenant;
+struct vgpu_stats;
+struct vgpu_stats_vm;
 
 /* One worker's part; lives in the worker. */
 struct vgpu_lease_member {
@@ -31,13 +33,17 @@ struct vgpu_lease_tenant {
     struct vgpu_list members;
     uint32_t number; /* the scheduler's */
     struct vgpu_sched_tenant is;
-    bool waiting;      /* the scheduler knows that it wants */
-    uint64_t lease;    /* held, 0: none */
-    bool recalled;     /* nobody is let in any more */
-    uint64_t start_ns; /* of the lease */
-    uint64_t total_ns; /* of the leases before */
-    uint64_t leases;   /* how many it has had */
-    uint64_t recalls;  /* how many of them were recalled */
+    bool waiting;                /* the scheduler knows that it wants */
+    uint64_t lease;              /* held, 0: none */
+    bool recalled;               /* nobody is let in any more */
+    uint64_t granted_ns;         /* of the lease: when, and */
+    uint64_t start_ns;           /* from when on it counts in total_ns */
+    uint64_t total_ns;           /* of the leases before */
+    uint64_t leases;             /* how many it has had */
+    uint64_t recalls;            /* how many of them were recalled */
+    uint64_t messages;           /* WANT, GRANT, RECALL and RETURN of its workers, together */
+    uint64_t wish_ns;            /* waiting: since when */
+    struct vgpu_stats_vm *stats; /* counted for, from add to remove */
 };
 
 struct vgpu_lease_ops {
@@ -51,6 +57,8 @@ struct vgpu_lease_ops {
 struct vgpu_leases *vgpu_leases_create(const struct vgpu_sched_config *config,
                                        const struct vgpu_lease_ops *ops);
 void vgpu_leases_destroy(struct vgpu_leases *leases);
+/* Leases are counted there from now on; NULL, as in the beginning: nowhere. */
+void vgpu_leases_count(struct vgpu_leases *leases, struct vgpu_stats *stats);
 /* 0 or -EINVAL. */
 int vgpu_leases_configure(struct vgpu_leases *leases, const struct vgpu_sched_config *config,
                           uint64_t now_ns);
@@ -59,9 +67,16 @@ int vgpu_leases_configure(struct vgpu_leases *leases, const struct vgpu_sched_co
 void vgpu_leases_run(struct vgpu_leases *leases, uint64_t now_ns);
 uint64_t vgpu_leases_deadline(struct vgpu_leases *leases, uint64_t now_ns);
 
-/* 0 or -EINVAL. remove: when no member is left. */
+/* 0 or -EINVAL. stats: the record that it is counted in, or NULL. remove: when no member is left.
+ */
 int vgpu_lease_tenant_add(struct vgpu_leases *leases, struct vgpu_lease_tenant *tenant,
-                          uint32_t number, const struct vgpu_sched_tenant *what, uint64_t now_ns);
+                          uint32_t number, const struct vgpu_sched_tenant *what,
+                          struct vgpu_stats_vm *stats, uint64_t now_ns);
+/* GPU time that it had beyond its share: what it goes with, and what it came back with. */
+void vgpu_lease_tenant_debt(struct vgpu_leases *leases, const struct vgpu_lease_tenant *tenant,
+                            struct vgpu_sched_debt *debt, uint64_t now_ns);
+void vgpu_lease_tenant_owe(struct vgpu_leases *leases, const struct vgpu_lease_tenant *tenant,
+                           const struct vgpu_sched_debt *debt, uint64_t now_ns);
 void vgpu_lease_tenant_remove(struct vgpu_leases *leases, struct vgpu_lease_tenant *tenant,
                               uint64_t now_ns);
 /* 0, -EINVAL, or -EBUSY: it holds a lease of another GPU. */
@@ -69,6 +84,9 @@ int vgpu_lease_tenant_change(struct vgpu_leases *leases, struct vgpu_lease_tenan
                              const struct vgpu_sched_tenant *what, uint64_t now_ns);
 /* Lease time so far, the running lease included, since the account was opened. */
 uint64_t vgpu_lease_tenant_total_ns(const struct vgpu_lease_tenant *tenant, uint64_t now_ns);
+/* How often it had to wait for its rate, since it was added. */
+uint64_t vgpu_lease_tenant_throttles(struct vgpu_leases *leases,
+                                     const struct vgpu_lease_tenant *tenant, uint64_t now_ns);
 /* Opens a new account: counts from now. */
 void vgpu_lease_tenant_restart(struct vgpu_lease_tenant *tenant, uint64_t now_ns);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What is remembered of a VM or a local user beyond its connection, so that coming back does not
- * fill its buckets again: workers started, lines logged, what its workers say. A fixed table; who
+ * fill its buckets again: workers started, lines logged, what its workers say, GPU time beyond its
+ * share. A fixed table; who
  * was not heard of for longest makes room. Pure; it knows no more of who they are than a number.
  */
 #ifndef VGPU_MEDIATOR_LEDGER_H
@@ -11,6 +12,7 @@
 #include <stdint.h>
 
 #include "common/log.h"
+#include "mediator/sched/sched.h"
 
 #define VGPU_LEDGER_SETS 256u
 #define VGPU_LEDGER_WAYS 8u
@@ -23,6 +25,7 @@ struct vgpu_account {
     uint64_t say_credit_ns;   /* ... and that of its workers' lines */
     struct vgpu_log_limit links, ends, guests; /* lines of coming and going, of its violations, of
                                                   its requests */
+    struct vgpu_sched_debt debt;               /* what it had too much of when it left */
 };
 
 struct vgpu_ledger {

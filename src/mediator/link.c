@@ -12,7 +12,9 @@
 #include "common/net.h"
 #include "mediator/broker.h"
 #include "mediator/endpoint.h"
+#include "mediator/events.h"
 #include "mediator/local.h"
+#include "mediator/stats.h"
 #include "mediator/tenant_window.h"
 
 #define HELLO_LIMIT_NS (5 * VGPU_NS_PER_S) /* L3 */
@@ -24,11 +26,16 @@ static void log_end(struct vgpu_link *link, const char *reason)
     bool bad = link->end == VGPU_LINK_VIOLATION;
     uint32_t suppressed = 0;
     uint64_t now = vgpu_loop_now(m->loop);
+    m->stats->violations += bad;
     struct vgpu_log_limit *limit = &m->stranger_limit;
     if (link->tenant)
         limit = &vgpu_ledger_account(&m->ledger, link->tenant->account, now)->ends;
     if (!vgpu_log_limit_take(limit, now, &suppressed))
         return;
+    if (bad)
+        vgpu_events_add(m->events, "violation",
+                        link->tenant ? (int64_t)link->tenant->vm_id : VGPU_EVENT_NO_VM,
+                        VGPU_EVENT_NONE, "%s", reason);
     vgpu_log_quote(name, sizeof(name), link->name, strlen(link->name));
     vgpu_log_quote(why, sizeof(why), reason, strlen(reason));
     if (link->tenant)

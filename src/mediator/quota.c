@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -28,9 +29,9 @@ static int make_page(struct vgpu_quota *q)
     if (q->fd < 0)
         return q->fd;
     void *page = MAP_FAILED;
-    if (!ftruncate(q->fd, VGPU_ACCOUNT_BYTES) &&
+    if (!ftruncate(q->fd, VGPU_ACCOUNT_FILE_BYTES) &&
         !fcntl(q->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
-        page = mmap(NULL, VGPU_ACCOUNT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, q->fd, 0);
+        page = mmap(NULL, VGPU_ACCOUNT_FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, q->fd, 0);
     if (page == MAP_FAILED) {
         int rc = -errno;
         vgpu_fd_close(&q->fd);
@@ -76,9 +77,16 @@ void vgpu_quota_leave(struct vgpu_quota *q)
     if (--q->users)
         return;
     vgpu_list_remove(&q->node);
-    munmap(q->page, VGPU_ACCOUNT_BYTES);
+    munmap(q->page, VGPU_ACCOUNT_FILE_BYTES);
     vgpu_fd_close(&q->fd);
     free(q);
+}
+
+const struct vgpu_usage *vgpu_quota_usage(const struct vgpu_quota *q, uint32_t slot)
+{
+    return (const struct vgpu_usage *)(const void *)((const uint8_t *)q->page +
+                                                     VGPU_ACCOUNT_BYTES) +
+           slot;
 }
 
 static void clear(struct vgpu_quota *q, uint32_t slot)
@@ -102,6 +110,7 @@ int vgpu_quota_take(struct vgpu_quota *q, uint32_t *slot)
         return -ENOSPC;
     q->taken[s / 64] |= 1ull << s % 64;
     clear(q, s); /* a neighbour may have written here meanwhile */
+    memset((void *)(uintptr_t)vgpu_quota_usage(q, s), 0, VGPU_USAGE_BYTES);
     if (s >= q->slot_count)
         q->slot_count = s + 1;
     __atomic_store_n(&q->page->slot_count, q->slot_count, __ATOMIC_SEQ_CST);

@@ -24,6 +24,7 @@ struct vgpu_quota {
     uint64_t quota_bytes; /* what workers are told from now on */
     int fd;               /* the memory file, close-on-exec */
     struct vgpu_account_page *page;
+    bool counted;        /* while somebody sums: it is in the sum */
     uint32_t slot_count; /* as in the page, which others can write */
     uint64_t taken[(VGPU_ACCOUNT_SLOTS + 63) / 64];
 };
@@ -40,6 +41,10 @@ void vgpu_quota_leave(struct vgpu_quota *quota);
 int vgpu_quota_take(struct vgpu_quota *quota, uint32_t *slot);
 /* That process is gone: what it held is free. */
 void vgpu_quota_give_back(struct vgpu_quota *quota, uint32_t slot);
+
+/* What the process with that slot says that it has done; of no use once another has the slot. Read
+ * each field once: it may change at any time, and to anything. */
+const struct vgpu_usage *vgpu_quota_usage(const struct vgpu_quota *quota, uint32_t slot);
 
 /* What all its processes hold: at most the quota, whatever they say. */
 uint64_t vgpu_quota_held(const struct vgpu_quota *quota);

@@ -18,7 +18,9 @@
 #define VGPU_POOL_MAX_GPUS   16u
 #define VGPU_SETTINGS_WATCH  16u   /* directories */
 #define VGPU_SETTINGS_VMS    4096u /* [vm] and [local] sections, each */
+#define VGPU_SETTINGS_FAULTS 64u   /* that are counted before a quarantine, at most */
 #define VGPU_SETTINGS_ERROR  512u  /* bytes for a message */
+#define VGPU_SETTINGS_QUEUE  65536u
 #define VGPU_SETTINGS_NO_UID UINT32_MAX
 
 enum vgpu_backend_kind { VGPU_GPU_SOFTWARE, VGPU_GPU_CUDA };
@@ -58,17 +60,25 @@ struct vgpu_vm_setting {
     int priority;      /* -1: the device's wish */
     uint64_t memory;   /* 0: the default */
     uint32_t sessions; /* 0: the default */
+    uint32_t queue;    /* 0: the default */
     uint32_t weight;   /* 0: the default */
     uint32_t rate;     /* thousandths of a GPU's time, 0: no limit */
     uint32_t burst_ms; /* 0: the default */
+    bool in_file;      /* it has a section; false: only the registry speaks of it */
+    bool registered;   /* it has a section, or is in the registry */
     uint32_t uid;      /* of its workers; VGPU_SETTINGS_NO_UID: base + index */
 };
 
 struct vgpu_settings {
-    char *listen; /* NULL: no socket for local clients */
+    char *listen;      /* NULL: no socket for local clients */
+    char *control;     /* NULL: no control socket */
+    char *registry;    /* NULL: this file is all there is */
+    char *admin_group; /* whose members may change things; NULL: none */
+    bool readers;      /* others may ask how things are */
     char *watch[VGPU_SETTINGS_WATCH];
     uint32_t watch_count;
     enum vgpu_log_level log_level;
+    enum vgpu_log_format log_format;
     char *worker; /* NULL: looked for */
     bool has_worker_uid_base;
     uint32_t worker_uid_base;
@@ -79,15 +89,21 @@ struct vgpu_settings {
     uint32_t local_clients;    /* of one user */
     uint64_t local_window;     /* bytes of a local client's window at most, 0: it gets none */
     uint32_t default_sessions; /* beside session 0 */
+    uint32_t default_queue;    /* requests of a session that may wait */
     uint64_t default_memory;   /* bytes a tenant and GPU */
     uint64_t context_memory;   /* bytes that a GPU context takes from the card */
+    uint32_t
+        quarantine_faults; /* of a VM in the window, then it is put into quarantine; 0: never */
+    uint32_t quarantine_window_s, quarantine_s;
     enum vgpu_sched_mode mode;
     uint32_t quantum_ms, aging_ms, linger_us, watchdog_ms, answer_ms, start_ms;
     uint32_t leases;                        /* of a GPU at a time */
     uint32_t factor[VGPU_SCHED_PRIORITIES]; /* by priority */
     struct vgpu_pool_setting pools[VGPU_POOL_COUNT];
-    struct vgpu_vm_setting *vms;
+    struct vgpu_vm_setting *vms; /* with an overlay: file_vm_count sections, then others */
     uint32_t vm_count;
+    struct vgpu_vm_setting *file_vms; /* with an overlay (overlay.h): as the file has them */
+    uint32_t file_vm_count;
     struct vgpu_vm_setting *locals;
     uint32_t local_count;
 };
@@ -106,6 +122,12 @@ struct vgpu_settings *vgpu_settings_parse(const char *name, const char *text, si
 
 /* Whether it depends on the host's GPUs who is in which pool. */
 bool vgpu_settings_need_gpus(const struct vgpu_settings *s);
+
+/*
+ * Gives settings that were just read what cannot change while the mediator runs, from those that
+ * hold; old may only be freed then. Whether they wanted something else there.
+ */
+bool vgpu_settings_keep_fixed(struct vgpu_settings *fresh, struct vgpu_settings *old);
 
 /* Whether two pools were asked to be the same. */
 bool vgpu_settings_same_pool(const struct vgpu_pool_setting *a, const struct vgpu_pool_setting *b);

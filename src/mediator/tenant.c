@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Who is attached, and as what; see broker.h and tenant.h. */
 #include "mediator/tenant.h"
-#include "mediator/sched/place.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,8 +11,12 @@
 #include "mediator/admit.h"
 #include "mediator/broker.h"
 #include "mediator/endpoint.h"
+#include "mediator/events.h"
 #include "mediator/link.h"
 #include "mediator/local.h"
+#include "mediator/mark.h"
+#include "mediator/seat.h"
+#include "mediator/stats.h"
 #include "mediator/tenant_window.h"
 #include "mediator/worker.h"
 
@@ -46,6 +49,7 @@ struct vgpu_session *vgpu_tenant_session_open(struct vgpu_tenant *t, uint64_t id
     vgpu_list_append(&t->sessions, &s->node);
     t->session_count += id != 0;
     t->opened++;
+    t->stats->sessions++;
     return s;
 }
 
@@ -72,61 +76,20 @@ void vgpu_tenant_end_sessions(struct vgpu_tenant *t)
 
 /* --- attaching --- */
 
-/* What nobody holds of a card, contexts included; as much as there can be where that is not known.
- */
-static uint64_t free_bytes(const struct vgpu_mediator *m, uint32_t gpu)
-{
-    uint64_t card = m->gpus[gpu].setting.memory_bytes, taken = 0;
-    if (!card)
-        return UINT64_MAX;
-    vgpu_list_each(node, &m->quotas)
-    {
-        const struct vgpu_quota *q = vgpu_list_entry(node, struct vgpu_quota, node);
-        if (q->gpu == gpu)
-            taken += vgpu_quota_held(q) + vgpu_quota_contexts(q) * m->settings->context_memory;
-    }
-    return taken < card ? card - taken : 0;
-}
-
-/* The pool's GPU for a tenant with this quota (S12). VGPU_PLACE_NONE: the pool has none. */
-static uint32_t place(const struct vgpu_mediator *m, char pool, uint64_t memory)
-{
-    struct vgpu_place_gpu gpus[VGPU_MEDIATOR_MAX_GPUS];
-    for (uint32_t i = 0; i < m->gpu_count; i++)
-        gpus[i] = (struct vgpu_place_gpu){.usable = m->gpus[i].pool == pool,
-                                          .load = m->gpus[i].tenants,
-                                          .free_bytes = free_bytes(m, i)};
-    return vgpu_place(gpus, m->gpu_count, memory);
-}
-
+/* Puts it on a GPU of its pool, which has at least one. */
 static bool join(struct vgpu_mediator *m, struct vgpu_tenant *t, const struct vgpu_admission *a)
 {
-    uint32_t gpu = place(m, (char)a->pool_id, a->memory);
-    if (gpu == VGPU_PLACE_NONE)
+    uint32_t gpu = vgpu_seat_choose(m, (char)a->pool_id, a->memory);
+    if (gpu == VGPU_SEAT_NONE)
         return false;
-    int rc = vgpu_quota_join(&m->quotas, t->account, gpu, a->memory, &t->quota);
+    int rc = vgpu_seat_join(m, t, gpu, &a->share, a->memory);
     if (rc) {
         vgpu_log(VGPU_LOG_ERROR, "no-account", "vm=%u reason=\"%s\"", t->vm_id, strerror(-rc));
         return false;
     }
-    struct vgpu_sched_tenant what = a->share;
-    what.gpu = gpu;
-    if (vgpu_lease_tenant_add(m->leases, &t->lease, t->slot, &what, vgpu_loop_now(m->loop))) {
-        vgpu_quota_leave(t->quota);
-        return false;
-    }
-    t->gpu = gpu;
     t->pool = (char)a->pool_id;
     t->priority = a->share.priority;
-    m->gpus[gpu].tenants++;
     return true;
-}
-
-static void leave(struct vgpu_mediator *m, struct vgpu_tenant *t)
-{
-    vgpu_lease_tenant_remove(m->leases, &t->lease, vgpu_loop_now(m->loop));
-    vgpu_quota_leave(t->quota);
-    m->gpus[t->gpu].tenants--;
 }
 
 /* Local clients have places of their own: they cannot take those of VMs. */
@@ -145,7 +108,15 @@ static struct vgpu_tenant *make_tenant(struct vgpu_mediator *m, uint32_t vm_id, 
     t->vm_id = vm_id;
     t->account = account;
     vgpu_list_init(&t->sessions);
+    t->mark = vgpu_mark_get(&m->marks, account);
+    if (!t->mark) {
+        free(t);
+        return NULL;
+    }
+    t->stats = vgpu_stats_join(m->stats, account);
     if (!join(m, t, a)) {
+        vgpu_stats_leave(t->stats, vgpu_loop_now(m->loop));
+        vgpu_mark_put(t->mark);
         free(t);
         return NULL;
     }
@@ -157,16 +128,17 @@ static struct vgpu_tenant *make_tenant(struct vgpu_mediator *m, uint32_t vm_id, 
 static bool take_again(struct vgpu_mediator *m, struct vgpu_tenant *t, uint64_t account,
                        const struct vgpu_admission *a)
 {
-    /* Its workers hold a lease of the other pool, or somebody else's memory, until they are gone.
-     */
-    if (t->pool != (char)a->pool_id || t->account != account)
+    /* Its workers hold somebody else's memory until they are gone. */
+    uint32_t gpu = t->seat->gpu;
+    if (t->account != account)
         return false;
+    if (t->pool != (char)a->pool_id)
+        gpu = vgpu_seat_choose(m, (char)a->pool_id, a->memory);
+    if (gpu == VGPU_SEAT_NONE || vgpu_seat_move(m, t, gpu, &a->share, a->memory))
+        return false;
+    t->pool = (char)a->pool_id;
     t->priority = a->share.priority;
-    t->quota->quota_bytes = a->memory;
-    struct vgpu_sched_tenant what = a->share;
-    what.gpu = t->gpu;
-    (void)vgpu_lease_tenant_change(m->leases, &t->lease, &what, vgpu_loop_now(m->loop));
-    vgpu_lease_tenant_restart(&t->lease, vgpu_loop_now(m->loop));
+    vgpu_seat_restart(t, vgpu_loop_now(m->loop));
     t->requests = t->errors = t->bytes_in = t->bytes_out = t->opened = t->late_answers = 0;
     return true;
 }
@@ -184,26 +156,42 @@ static void log_attached(const struct vgpu_link *link, const struct vgpu_tenant 
 {
     char name[200];
     uint32_t suppressed;
-    const struct vgpu_gpu *gpu = &link->mediator->gpus[t->gpu];
+    const struct vgpu_gpu *gpu = &link->mediator->gpus[t->seat->gpu];
     if (!may_log_link(link->mediator, t, &suppressed))
         return;
     vgpu_log(VGPU_LOG_INFO, "attached",
              "vm=%u pool=%c priority=%s backend=%s gpu=%u socket=%s generation=%u suppressed=%u",
              t->vm_id, t->pool, vgpu_priority_name(t->priority),
-             vgpu_backend_name(gpu->setting.backend), t->gpu,
+             vgpu_backend_name(gpu->setting.backend), t->seat->gpu,
              vgpu_log_quote(name, sizeof(name), link->name, strlen(link->name)), hello->generation,
              suppressed);
+    vgpu_events_add(link->mediator->events, "attached", t->vm_id, t->seat->gpu, "pool %c, %s",
+                    t->pool, link->name);
+}
+
+static void count_attached(const struct vgpu_link *link, const struct vgpu_tenant *t)
+{
+    struct vgpu_stats_vm *s = t->stats;
+    link->mediator->stats->links++;
+    s->attaches++;
+    s->local = !link->endpoint;
+    s->number = s->local ? link->local_uid : t->vm_id;
+    s->pool = t->pool;
+    s->gpu = t->seat->gpu;
+    s->priority = t->priority;
 }
 
 static void refuse(struct vgpu_link *link, uint32_t vm_id, uint32_t reason, const char *text)
 {
     uint32_t suppressed;
     struct vgpu_mediator *m = link->mediator;
+    m->stats->refusals++;
     if (vgpu_log_limit_take(&m->stranger_limit, vgpu_loop_now(m->loop), &suppressed)) {
         char name[200], quoted[300];
         vgpu_log(VGPU_LOG_WARN, "refused", "vm=%u refusal=%u socket=%s reason=%s suppressed=%u",
                  vm_id, reason, vgpu_log_quote(name, sizeof(name), link->name, strlen(link->name)),
                  vgpu_log_quote(quoted, sizeof(quoted), text, strlen(text)), suppressed);
+        vgpu_events_add(m->events, "refused", vm_id, VGPU_EVENT_NONE, "%s", text);
     }
     vgpu_link_refuse(link, reason, text);
 }
@@ -250,7 +238,10 @@ void vgpu_broker_hello(struct vgpu_link *link, const struct vgpu_link_hello *hel
         vgpu_tenant_window_open(t, link, hello);
     t->features = a.features & ~(t->window ? 0 : VGPU_LINK_FEATURE_CHANNELS);
     t->max_sessions = a.sessions;
+    t->queue = a.queue;
     t->uid = a.uid;
+    t->wish_pool = (char)hello->pool_id;
+    t->wish_priority = hello->priority;
     t->link = link;
     link->tenant = t;
     link->attached_ns = vgpu_loop_now(m->loop);
@@ -258,6 +249,7 @@ void vgpu_broker_hello(struct vgpu_link *link, const struct vgpu_link_hello *hel
     link->order.channels = t->window;
     link->order.brings = t->window && !local;
     link->order.window = t->window && local;
+    count_attached(link, t);
     log_attached(link, t, hello);
     uint8_t message[VGPU_FRAME_MAX];
     vgpu_link_send(link, message,
@@ -271,17 +263,18 @@ void vgpu_broker_hello(struct vgpu_link *link, const struct vgpu_link_hello *hel
 static void log_counters(struct vgpu_mediator *m, struct vgpu_tenant *t, const char *event,
                          const char *state)
 {
-    uint64_t lease = vgpu_lease_tenant_total_ns(&t->lease, vgpu_loop_now(m->loop));
+    uint64_t lease = vgpu_seat_lease_ns(t, vgpu_loop_now(m->loop));
     vgpu_log(VGPU_LOG_INFO, event,
              "vm=%u pool=%c priority=%s backend=%s %s requests=%llu errors=%llu bytes_in=%llu "
-             "bytes_out=%llu sessions=%llu lease_ms=%llu leases=%llu recalls=%llu late=%llu",
+             "bytes_out=%llu sessions=%llu lease_ms=%llu leases=%llu recalls=%llu late=%llu "
+             "lease_messages=%llu",
              t->vm_id, t->pool, vgpu_priority_name(t->priority),
-             vgpu_backend_name(m->gpus[t->gpu].setting.backend), state,
+             vgpu_backend_name(m->gpus[t->seat->gpu].setting.backend), state,
              (unsigned long long)t->requests, (unsigned long long)t->errors,
              (unsigned long long)t->bytes_in, (unsigned long long)t->bytes_out,
              (unsigned long long)t->opened, (unsigned long long)(lease / VGPU_NS_PER_MS),
-             (unsigned long long)t->lease.leases, (unsigned long long)t->lease.recalls,
-             (unsigned long long)t->late_answers);
+             (unsigned long long)vgpu_seat_leases(t), (unsigned long long)vgpu_seat_recalls(t),
+             (unsigned long long)t->late_answers, (unsigned long long)vgpu_seat_messages(t));
 }
 
 void vgpu_broker_detach(struct vgpu_link *link)
@@ -295,6 +288,8 @@ void vgpu_broker_detach(struct vgpu_link *link)
     t->outstanding = false;
     t->serving = NULL;
     if (may_log_link(m, t, &suppressed)) {
+        vgpu_events_add(m->events, "detached", t->vm_id, t->seat->gpu, "%llu requests",
+                        (unsigned long long)t->requests);
         snprintf(state, sizeof(state), "link=down suppressed=%u", suppressed);
         log_counters(m, t, "detached", state);
     }
@@ -309,7 +304,9 @@ void vgpu_broker_release(struct vgpu_mediator *m, struct vgpu_tenant *t)
     if (t->link || t->worker_count)
         return;
     m->tenants[t->slot] = NULL;
-    leave(m, t);
+    vgpu_mark_put(t->mark);
+    vgpu_seat_leave_all(m, t);
+    vgpu_stats_leave(t->stats, vgpu_loop_now(m->loop));
     free(t);
 }
 
@@ -325,8 +322,8 @@ void vgpu_broker_log_status(struct vgpu_mediator *m)
         snprintf(state, sizeof(state),
                  "link=%s open=%u workers=%u leased=%s memory=%llu quota=%llu%s",
                  t->link ? "up" : "down", t->session_count, t->worker_count,
-                 t->lease.lease ? "yes" : "no", (unsigned long long)vgpu_quota_held(t->quota),
-                 (unsigned long long)t->quota->quota_bytes, window);
+                 vgpu_seat_holding(t) ? "yes" : "no", (unsigned long long)vgpu_seat_memory(t),
+                 (unsigned long long)t->seat->quota->quota_bytes, window);
         log_counters(m, t, "status", state);
         count++;
     }
@@ -345,11 +342,9 @@ void vgpu_broker_apply_settings(struct vgpu_mediator *m)
                               : vgpu_settings_local(m->settings, t->link->local_uid);
         if (!vm)
             continue;
-        struct vgpu_sched_tenant what =
-            vgpu_admit_share(vm, vm->priority < 0 ? t->priority : (uint32_t)vm->priority, t->gpu);
-        if (!memcmp(&what, &t->lease.is, sizeof(what)) ||
-            vgpu_lease_tenant_change(m->leases, &t->lease, &what, vgpu_loop_now(m->loop)))
-            continue;
+        struct vgpu_sched_tenant what = vgpu_admit_share(
+            vm, vm->priority < 0 ? t->priority : (uint32_t)vm->priority, t->seat->gpu);
+        vgpu_seat_change(m, t, &what, t->seat->quota->quota_bytes);
         bool shown = t->priority != what.priority;
         t->priority = what.priority;
         if (!shown)

@@ -8,21 +8,26 @@
 
 #include "mediator/arena.h"
 #include "mediator/mediator.h"
+#include "mediator/stats.h"
 #include "mediator/voice.h"
 
 struct vgpu_worker {
     struct vgpu_list node; /* in the mediator's workers */
     struct vgpu_mediator *mediator;
     struct vgpu_tenant *tenant;
+    struct vgpu_seat *seat;       /* of the tenant: where it was started */
     struct vgpu_session *session; /* NULL: nobody waits for it, it is ending */
     uint64_t id;                  /* never used twice */
     uint64_t session_id;          /* for logs */
     pid_t pid;
-    struct vgpu_source source; /* fd -1: closed */
-    struct vgpu_voice voice;   /* its stderr */
-    uint32_t slot;             /* in its tenant's account */
+    struct vgpu_source source;   /* fd -1: closed */
+    struct vgpu_voice voice;     /* its stderr */
+    uint32_t slot;               /* in its tenant's account */
+    struct vgpu_stats_seen seen; /* of what it says that it did */
     bool ready;
     bool killed;
+    bool stuck;         /* it does not die */
+    bool fault;         /* one of its was counted (K31) */
     bool gone;          /* reaped: its pid is no longer its own */
     uint64_t pending;   /* the request whose answer is owed, 0: none */
     uint64_t asked_ns;  /* since when it is owed */

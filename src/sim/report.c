@@ -111,7 +111,8 @@ void vgpu_sim_table(const struct vgpu_sim_run *run, FILE *out)
     for (uint32_t i = 0; i < sc->sched.gpus; i++)
         fprintf(out, "GPU %u: busy %6.2f %%, at most %" PRIu64 " waiting\n", i,
                 100 * (double)run->busy_ns[i] / time, run->queue_max[i]);
-    fprintf(out, "%" PRIu64 " events, %" PRIu64 " decisions", run->events, run->decisions);
+    fprintf(out, "%" PRIu64 " events, %" PRIu64 " decisions, digest %016" PRIx64, run->events,
+            run->decisions, run->digest);
     if (run->decision.count)
         fprintf(out, "; a decision took %s at the median, %s at p99",
                 show(vgpu_sim_quantile(&run->decision, 0.5), a),

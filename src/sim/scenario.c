@@ -14,6 +14,9 @@
 #include "mediator/sched/place.h"
 #include "sim/sim.h"
 
+#define NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+#define QUANTUM_MAX     1000000000000ull /* ns */
+
 enum section { NONE, SIMULATION, SCHEDULER, VMS, GPU };
 
 struct reader {
@@ -76,6 +79,9 @@ static int set_simulation(struct reader *r, const char *key, const char *value)
 {
     struct vgpu_sim_scenario *sc = r->sc;
     if (!strcmp(key, "title")) {
+        for (const char *c = value; *c; c++)
+            if (*c < ' ' || *c > '~') /* it goes into a picture */
+                return fail(r, "title has a character that is not printable ASCII");
         snprintf(sc->title, sizeof(sc->title), "%s", value);
         return 0;
     }
@@ -274,6 +280,8 @@ static int open_section(struct reader *r, char *name)
     } else if (!strcmp(name, "scheduler")) {
         r->section = SCHEDULER;
     } else if (!strncmp(name, "vms ", 4) && name[4]) {
+        if (name[4 + strspn(name + 4, NAME_CHARACTERS)]) /* it goes into CSV and a picture */
+            return fail(r, "[vms %.31s]: write letters, digits, '.', '_' and '-'", name + 4);
         r->section = VMS;
         r->vm = (struct vgpu_sim_vm){
             .share = {.gpu = VGPU_PLACE_NONE, .priority = 1, .weight = VGPU_SCHED_WEIGHT_DEFAULT},
@@ -335,6 +343,10 @@ static int read_line(struct reader *r, char *text)
 static int check(struct reader *r)
 {
     struct vgpu_sim_scenario *sc = r->sc;
+    if (!sc->duration_ns)
+        return fail(r, "duration = 0: nothing would happen");
+    if (!sc->sched.quantum_ns || sc->sched.quantum_ns > QUANTUM_MAX)
+        return fail(r, "quantum has to be from 1ns to 1000s");
     if (!sc->vm_count)
         return fail(r, "there is no [vms NAME] section: nobody to schedule");
     for (uint32_t i = 0; i < sc->vm_count; i++)

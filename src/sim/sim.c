@@ -18,6 +18,7 @@ enum activity { IDLE, STARTING, COMPUTING, LINGERING, STUCK, AWAY };
 struct actor {
     enum activity activity;
     bool wants, holds, recalled;
+    bool begun; /* something under this lease: one that is over before still covers a kernel (W4) */
     uint64_t grace_end_ns, linger_ns;
     uint64_t wanted_ns, granted_ns, started_ns;
     uint64_t next_arrival_ns;
@@ -179,7 +180,7 @@ static void go_on(struct sim *m, uint32_t i)
 {
     struct actor *a = &m->actors[i];
     const struct vgpu_sim_vm *vm = &m->sc->vms[i];
-    if (a->recalled && m->now_ns >= a->grace_end_ns) {
+    if (a->recalled && m->now_ns >= a->grace_end_ns && (a->begun || !has_work(m, i))) {
         give_back(m, i);
         return;
     }
@@ -190,6 +191,7 @@ static void go_on(struct sim *m, uint32_t i)
         a->kernels_left = vm->kernels;
     }
     if (a->kernels_left) {
+        a->begun = true;
         a->activity = COMPUTING;
         a->started_ns = m->now_ns;
         a->next_ns = m->now_ns + kernel_length(m, vm);
@@ -279,17 +281,28 @@ static void die(struct sim *m, uint32_t i)
 
 /* ---- Decisions ---- */
 
+/* FNV-1a, by whole numbers. */
+static void note(struct vgpu_sim_run *run, uint64_t value)
+{
+    run->digest = (run->digest ^ value) * 1099511628211ull;
+}
+
 static void obey(struct sim *m, const struct vgpu_sched_decision *d)
 {
     struct actor *a = &m->actors[d->tenant];
     m->run->decisions++;
+    note(m->run, m->now_ns);
+    note(m->run, d->action | d->tenant << 2);
+    note(m->run, d->gpu);
+    note(m->run, d->grace_ns);
+    note(m->run, d->linger_ns);
     switch (d->action) {
     case VGPU_SCHED_GRANT:
         if (!a->wants || a->holds)
             broken(m, "a lease for one who does not wait", d->tenant);
         a->wants = false;
         a->holds = true;
-        a->recalled = false;
+        a->recalled = a->begun = false;
         a->granted_ns = m->now_ns;
         m->run->vms[d->tenant].leases++;
         sample(m, &m->run->vms[d->tenant].wait, m->now_ns - a->wanted_ns);
@@ -542,6 +555,7 @@ struct vgpu_sim_run *vgpu_sim(const struct vgpu_sim_scenario *scenario, bool tim
     if (!m.run)
         return NULL;
     m.run->scenario = scenario;
+    m.run->digest = 14695981039346656037ull;
     bool started = start(&m);
     if (started)
         go(&m);

@@ -105,6 +105,7 @@ struct vgpu_sim_run {
     uint64_t busy_ns[VGPU_SIM_GPUS_MAX];
     uint64_t queue_max[VGPU_SIM_GPUS_MAX];
     uint64_t decisions, events;
+    uint64_t digest; /* of every decision and its time */
     struct vgpu_sim_segment *trace;
     size_t trace_count;
     struct vgpu_sim_queue *queue;

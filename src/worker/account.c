@@ -37,12 +37,12 @@ int vgpu_account_open(int fd, uint32_t slot, uint64_t quota_bytes, struct vgpu_a
     struct stat st;
     if (fstat(fd, &st))
         return -errno;
-    if (st.st_size != (off_t)VGPU_ACCOUNT_BYTES || slot >= VGPU_ACCOUNT_SLOTS)
+    if (st.st_size != (off_t)VGPU_ACCOUNT_FILE_BYTES || slot >= VGPU_ACCOUNT_SLOTS)
         return -EBADMSG;
     struct vgpu_account *a = calloc(1, sizeof(*a));
     if (!a)
         return -ENOMEM;
-    void *page = mmap(NULL, VGPU_ACCOUNT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *page = mmap(NULL, VGPU_ACCOUNT_FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (page == MAP_FAILED) {
         int rc = -errno;
         free(a);
@@ -50,7 +50,7 @@ int vgpu_account_open(int fd, uint32_t slot, uint64_t quota_bytes, struct vgpu_a
     }
     a->page = page;
     if (a->page->magic != VGPU_ACCOUNT_MAGIC) {
-        munmap(page, VGPU_ACCOUNT_BYTES);
+        munmap(page, VGPU_ACCOUNT_FILE_BYTES);
         free(a);
         return -EBADMSG;
     }
@@ -65,7 +65,7 @@ void vgpu_account_close(struct vgpu_account *a)
 {
     if (!a)
         return;
-    munmap(a->page, VGPU_ACCOUNT_BYTES);
+    munmap(a->page, VGPU_ACCOUNT_FILE_BYTES);
     pthread_mutex_destroy(&a->lock);
     free(a);
 }
@@ -166,4 +166,10 @@ void vgpu_account_set_contexts(struct vgpu_account *a, uint32_t contexts)
 {
     if (a)
         __atomic_store_n(&a->page->slots[a->slot].contexts, contexts, __ATOMIC_SEQ_CST);
+}
+
+struct vgpu_usage *vgpu_account_usage(struct vgpu_account *a)
+{
+    return a ? (struct vgpu_usage *)(void *)((uint8_t *)a->page + VGPU_ACCOUNT_BYTES) + a->slot
+             : NULL;
 }

@@ -39,4 +39,9 @@ uint64_t vgpu_account_held_bytes(const struct vgpu_account *account);
 /* How many GPU contexts this session has now: they count against the card. */
 void vgpu_account_set_contexts(struct vgpu_account *account, uint32_t contexts);
 
+/* Where this session counts what it does (vgpu/usage.h); NULL without an account. Valid as long as
+ * the account is; the engine thread's to write. */
+struct vgpu_usage;
+struct vgpu_usage *vgpu_account_usage(struct vgpu_account *account);
+
 #endif

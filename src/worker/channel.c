@@ -95,6 +95,7 @@ static enum vgpu_channel_hold refuse_lost(struct vgpu_channel_server *c,
                                           const struct vgpu_ring_record *record)
 {
     CUresult sticky = (CUresult)atomic_load_explicit(&c->executor->sticky, memory_order_relaxed);
+    vgpu_tally_refused(&c->executor->tally, (uint32_t)sticky);
     vgpu_pending_fail(c, record, NULL, sticky, false, "");
     return VGPU_HOLD_NOTHING;
 }
@@ -164,6 +165,7 @@ static enum vgpu_channel_hold refuse_call(struct vgpu_channel_server *c,
                                           const struct vgpu_ring_record *record,
                                           const struct vgpu_answer *a)
 {
+    vgpu_tally_refused(&c->executor->tally, a->status);
     if (!record->token) /* G11 */
         vgpu_execute_note(c->executor, (CUresult)a->status, true);
     answer(c, record, a);
@@ -358,13 +360,13 @@ static void register_staging(struct vgpu_channel_server *c)
                              (size_t)VGPU_CHANNEL_BOUNCES * VGPU_CHANNEL_BOUNCE_BYTES);
 }
 
-bool vgpu_channel_turn(struct vgpu_channel_server *c)
+bool vgpu_channel_turn(struct vgpu_channel_server *c, bool one)
 {
     unsigned n = 0;
     if (!is_served(c) || c->hold == VGPU_HOLD_JOB)
         return false;
     const struct vgpu_ring_record *record = (const struct vgpu_ring_record *)(void *)c->record;
-    while (n < VGPU_CHANNEL_TURN_RECORDS && may_run(c)) {
+    while (n < VGPU_CHANNEL_TURN_RECORDS && ((one && n == 0) || may_run(c))) {
         if (c->hold == VGPU_HOLD_NOTHING && !vgpu_ring_server_take(&c->ring, c->record))
             break;
         if (!c->registered)
@@ -380,6 +382,7 @@ bool vgpu_channel_turn(struct vgpu_channel_server *c)
     if (!c->ring.error)
         vgpu_ring_server_show(&c->ring);
     check_ring(c);
+    vgpu_tally_add(&c->executor->tally.at->records, n + (c->hold == VGPU_HOLD_JOB));
     /* A job of its own is work that was done, too: the queue has to be looked at. */
     return n > 0 || c->hold == VGPU_HOLD_JOB;
 }

@@ -48,7 +48,8 @@ struct vgpu_pending {
     const struct vgpu_call_info *info;
     struct vgpu_driver_context *object;
     struct vgpu_driver_fence *fence;
-    uint32_t bounce; /* 1 + which holds its bytes; 0: none */
+    uint64_t begin_ns; /* 0: it is not measured */
+    uint32_t bounce;   /* 1 + which holds its bytes; 0: none */
     uint32_t length;
     /* ARENA_ALLOC, ARENA_FREE. */
     enum vgpu_pending_extent { VGPU_EXTENT_CLEAR, VGPU_EXTENT_READY, VGPU_EXTENT_FREE } extent;
@@ -116,8 +117,9 @@ void vgpu_channel_detach(struct vgpu_channel_server *c);
 void vgpu_channel_extent(struct vgpu_channel_server *c, uint64_t seq,
                          const struct vgpu_worker_extent *extent);
 
-/* Under the lease: runs records, a few at most. Answers whether it did anything. */
-bool vgpu_channel_turn(struct vgpu_channel_server *c);
+/* Under the lease: runs records, a few at most; `one`: the first one also when the grace is over.
+ * Answers whether it did anything. */
+bool vgpu_channel_turn(struct vgpu_channel_server *c, bool one);
 /* Gets on with what is pending, the same way; `lease`: is it held? */
 bool vgpu_channel_poll(struct vgpu_channel_server *c, bool lease);
 /* Waits for all that the GPU does for pending calls, and answers them. Under the lease. */

@@ -32,6 +32,8 @@ static void respond(void *context, uint64_t seq, uint32_t error_code, const uint
                     uint32_t length)
 {
     struct vgpu_worker *w = context;
+    vgpu_log(VGPU_LOG_DEBUG, "response", "seq=%llu error=%u bytes=%u", (unsigned long long)seq,
+             error_code, length);
     vgpu_packet_send_response(&w->out, seq, error_code, bytes, length);
 }
 
@@ -58,6 +60,7 @@ int vgpu_worker_create(const struct vgpu_worker_config *config, struct vgpu_work
         free(w);
         return rc;
     }
+    vgpu_engine_set_queue(w->engine, config->queue);
     vgpu_dispatch_init(&w->dispatcher, w->engine, &info, config->session_id);
     vgpu_mailbox_init(&w->mailbox, &(struct vgpu_mailbox_config){.dispatcher = &w->dispatcher,
                                                                  .respond = respond,
@@ -85,6 +88,8 @@ static int handle(struct vgpu_worker *w, const struct vgpu_packet *p, int *fds, 
     uint64_t seq = p->header.seq;
     switch (p->header.type) {
     case VGPU_WORKER_REQUEST:
+        vgpu_log(VGPU_LOG_DEBUG, "request", "request=%u seq=%llu bytes=%u", p->request_id,
+                 (unsigned long long)seq, p->length);
         vgpu_mailbox_request(&w->mailbox, seq, p->request_id, p->bytes, p->length);
         return 0;
     case VGPU_WORKER_CANCEL:
@@ -143,16 +148,18 @@ static int read_packet(struct vgpu_worker *w)
     return rc ? rc : 1;
 }
 
-/* Says RETURN and WANT, in this order: a lease that went back may be wanted again at once. */
+/* Says WANT and RETURN, in this order: who hears of the return must know already that the lease is
+ * wanted again, or the next one goes to another each time, whatever the shares (W4). */
 static void settle_lease(struct vgpu_worker *w)
 {
     uint64_t number;
     if (vgpu_lease_tick(&w->lease, vgpu_clock_ns()))
         vgpu_engine_wake(w->engine);
-    if (vgpu_lease_take_return(&w->lease, &number))
-        vgpu_packet_send(&w->out, VGPU_WORKER_RETURN, number);
+    bool returned = vgpu_lease_take_return(&w->lease, &number);
     if (vgpu_engine_has_work(w->engine) && vgpu_lease_want(&w->lease))
         vgpu_packet_send(&w->out, VGPU_WORKER_WANT, 0);
+    if (returned)
+        vgpu_packet_send(&w->out, VGPU_WORKER_RETURN, number);
 }
 
 static struct timespec time_left(uint64_t deadline_ns)

@@ -19,6 +19,7 @@ struct vgpu_worker_config {
     const struct vgpu_backend_ops *ops;
     struct vgpu_backend *backend; /* open; stays the caller's, must outlive the worker */
     struct vgpu_account *account; /* the same; NULL: none */
+    uint32_t queue; /* requests that may wait, and launches in flight (W19); 0: as many as can be */
 };
 
 /* Starts the engine thread; says nothing to the mediator yet. Returns 0 or a negative errno. */

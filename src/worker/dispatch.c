@@ -314,8 +314,8 @@ static void submit_call(struct submission *s)
     }
     if (!s->here && needs_engine(opcode) && vgpu_engine_full(s->d->engine)) {
         vgpu_answer_reject(s->answer, VGPU_ERR_QUEUE_FULL,
-                           "%s: %u requests of this session wait already", vgpu_opcode_name(opcode),
-                           VGPU_ENGINE_JOBS_MAX);
+                           "%s: %u requests of this session wait already, no more may",
+                           vgpu_opcode_name(opcode), vgpu_engine_queue(s->d->engine));
         return;
     }
     if (s->call->info) {

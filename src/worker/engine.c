@@ -45,11 +45,13 @@ struct vgpu_engine {
     struct vgpu_reports reports;
     struct vgpu_lease *lease;
     pthread_t thread;
+    uint32_t jobs_max;     /* the control thread's */
     int fd;                /* eventfd: to the control thread */
     int wake_fd;           /* eventfd: to the thread */
     struct vgpu_spin spin; /* the thread's */
     uint64_t gpu_since;    /* the thread's: since when nothing happened but on the GPU; 0: not so */
     uint64_t gap_since; /* the lease is recalled and there is nothing to do, since then; 0: else */
+    bool began;         /* the thread's: something, under the lease it holds */
     bool rung;          /* the thread's: the doorbell's descriptor is readable */
 
     /* Whether the thread sleeps or is about to. Who has something for it writes that first and
@@ -91,11 +93,18 @@ static void wake(struct vgpu_engine *e)
 }
 
 /* Under the lock. */
+static void count_queued(struct vgpu_engine *e, int change)
+{
+    uint32_t count = atomic_fetch_add(&e->queued, (uint32_t)change) + (uint32_t)change;
+    __atomic_store_n(&e->executor.tally.at->jobs, count, __ATOMIC_RELAXED);
+}
+
+/* Under the lock. */
 static void unqueue(struct vgpu_engine *e, struct vgpu_job *job)
 {
     TAILQ_REMOVE(&e->queue, job, link);
     job->queued = false;
-    atomic_fetch_sub(&e->queued, 1);
+    count_queued(e, -1);
     if (job->admitted) {
         e->admitted--;
         e->admitted_bytes -= job->staged_bytes;
@@ -176,6 +185,9 @@ static bool holds_lease(enum vgpu_gate gate)
 static void give_back(struct vgpu_engine *e)
 {
     vgpu_execute_drain(&e->executor);
+    e->began = false;
+    /* Before the release: the control thread says that the next one is wanted, and then returns. */
+    atomic_store(&e->wants_lease, vgpu_channel_wants_lease(&e->channel));
     vgpu_lease_release(e->lease);
     notify(e);
 }
@@ -192,14 +204,30 @@ static bool lingers(struct vgpu_engine *e)
     return now - e->gap_since < linger;
 }
 
+/* A lease whose grace ends before anything was begun is still good for one request: who is called
+ * back each time must get on (W4). */
+static bool run_one(struct vgpu_engine *e)
+{
+    if (run_job(e))
+        return true;
+    bool ran = vgpu_channel_turn(&e->channel, true);
+    if (e->channel.hold == VGPU_HOLD_JOB) /* that is a request's own job */
+        run_job(e);
+    return ran;
+}
+
 /* One look at everything. Answers whether there was something to do. */
 static bool turn(struct vgpu_engine *e, enum vgpu_gate gate)
 {
     bool did = take_order(e), lease = holds_lease(gate);
     /* The gate cannot close meanwhile: only this thread releases. */
     if (gate == VGPU_GATE_OPEN || gate == VGPU_GATE_RECALLED) {
-        did |= run_job(e);
-        did |= vgpu_channel_turn(&e->channel);
+        bool ran = run_job(e);
+        ran |= vgpu_channel_turn(&e->channel, false);
+        e->began |= ran;
+        did |= ran;
+    } else if (gate == VGPU_GATE_STOPPING && !e->began) {
+        did |= e->began = run_one(e);
     }
     did |= vgpu_channel_poll(&e->channel, lease);
     bool wants = !lease && vgpu_channel_wants_lease(&e->channel);
@@ -301,6 +329,7 @@ static void wait_for_work(struct vgpu_engine *e, enum vgpu_gate gate)
         sleep_until(e, gate, pause < GPU_PAUSE_MAX_NS ? pause : GPU_PAUSE_MAX_NS);
         return;
     }
+    vgpu_tally_idle(&e->executor.tally, now);
     if (e->gap_since) { /* a short one: sleeping would make it longer */
         if (now - e->gap_since < GAP_SPIN_NS)
             vgpu_shared_pause();
@@ -314,6 +343,14 @@ static void wait_for_work(struct vgpu_engine *e, enum vgpu_gate gate)
     sleep_until(e, gate, e->channel.hold == VGPU_HOLD_ROOM ? ROOM_PAUSE_NS : 0);
 }
 
+static void begin_work(struct vgpu_engine *e, uint64_t now)
+{
+    if (e->spin.idle_since)
+        vgpu_spin_work(&e->spin, now);
+    if (!e->executor.tally.busy_since_ns)
+        vgpu_tally_busy(&e->executor.tally, now);
+}
+
 static void *engine_main(void *arg)
 {
     struct vgpu_engine *e = arg;
@@ -324,8 +361,9 @@ static void *engine_main(void *arg)
             continue;
         }
         e->gpu_since = 0;
-        if (e->spin.idle_since)
-            vgpu_spin_work(&e->spin, vgpu_clock_ns());
+        if (e->spin.idle_since || !e->executor.tally.busy_since_ns)
+            begin_work(e, vgpu_clock_ns());
+        __atomic_store_n(&e->executor.tally.at->pending, e->channel.outstanding, __ATOMIC_RELAXED);
     }
     pthread_mutex_lock(&e->lock);
     e->ended = true;
@@ -369,6 +407,7 @@ int vgpu_engine_create(const struct vgpu_backend_ops *ops, struct vgpu_backend *
     memset(e, 0, sizeof(*e));
     vgpu_executor_init(&e->executor, ops, backend, account);
     e->lease = lease;
+    e->jobs_max = VGPU_ENGINE_JOBS_MAX;
     TAILQ_INIT(&e->queue);
     TAILQ_INIT(&e->done);
     vgpu_spin_init(&e->spin);
@@ -436,9 +475,21 @@ void vgpu_engine_clear(struct vgpu_engine *e)
         return; /* nothing to clear */
 }
 
+void vgpu_engine_set_queue(struct vgpu_engine *e, uint32_t queue)
+{
+    e->jobs_max = queue && queue < VGPU_ENGINE_JOBS_MAX ? queue : VGPU_ENGINE_JOBS_MAX;
+    /* The thread looks at it once it has been given something, under the lock. */
+    e->executor.inflight.limit = queue;
+}
+
+uint32_t vgpu_engine_queue(const struct vgpu_engine *e)
+{
+    return e->jobs_max;
+}
+
 bool vgpu_engine_full(struct vgpu_engine *e)
 {
-    return atomic_load_explicit(&e->queued, memory_order_relaxed) >= VGPU_ENGINE_JOBS_MAX;
+    return atomic_load_explicit(&e->queued, memory_order_relaxed) >= e->jobs_max;
 }
 
 void vgpu_engine_push(struct vgpu_engine *e, struct vgpu_job *job)
@@ -446,7 +497,7 @@ void vgpu_engine_push(struct vgpu_engine *e, struct vgpu_job *job)
     pthread_mutex_lock(&e->lock);
     TAILQ_INSERT_TAIL(&e->queue, job, link);
     job->queued = true;
-    atomic_fetch_add(&e->queued, 1);
+    count_queued(e, 1);
     pthread_mutex_unlock(&e->lock);
     /* Without the lease the thread could only go back to sleep; the GRANT wakes it. */
     if (holds_lease(vgpu_lease_gate(e->lease)))

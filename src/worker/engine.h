@@ -40,7 +40,11 @@ int vgpu_engine_fd(const struct vgpu_engine *e);
 /* Before looking: makes the descriptor unreadable until the next event. */
 void vgpu_engine_clear(struct vgpu_engine *e);
 
-/* Whether a further job would be one too many. */
+/* Before anything is pushed: the tenant's limit on what may wait (W19), instead of
+ * VGPU_ENGINE_JOBS_MAX, if it is lower; and on launches in flight. */
+void vgpu_engine_set_queue(struct vgpu_engine *e, uint32_t queue);
+/* How many may wait, and whether a further job would be one too many. */
+uint32_t vgpu_engine_queue(const struct vgpu_engine *e);
 bool vgpu_engine_full(struct vgpu_engine *e);
 
 /* Appends. Never fails; who pushes what a guest asked for asks vgpu_engine_full first. */

@@ -76,6 +76,7 @@ void vgpu_executor_init(struct vgpu_executor *x, const struct vgpu_backend_ops *
     x->inflight = (struct vgpu_inflight){0};
     atomic_init(&x->sticky, CUDA_SUCCESS);
     atomic_init(&x->free_bytes, 0);
+    vgpu_tally_init(&x->tally, vgpu_account_usage(account));
     vgpu_calls_init(&x->calls, ops->driver ? ops->driver(backend) : NULL);
     settle(x);
 }
@@ -289,13 +290,16 @@ static bool answered_before(struct vgpu_executor *x, const struct vgpu_call_info
 {
     *earlier = false;
     *status = (CUresult)atomic_load_explicit(&x->sticky, memory_order_relaxed);
-    if (*status != CUDA_SUCCESS)
+    if (*status != CUDA_SUCCESS) {
+        vgpu_tally_refused(&x->tally, (uint32_t)*status);
         return true;
+    }
     if (!info->reports || x->deferred == CUDA_SUCCESS)
         return false;
     *earlier = true;
     *status = x->deferred;
     x->deferred = CUDA_SUCCESS;
+    vgpu_tally_add(&x->tally.at->calls, 1); /* the error was counted with the call that made it */
     return true;
 }
 
@@ -305,27 +309,36 @@ CUresult vgpu_execute_call(struct vgpu_executor *x, uint64_t context, struct vgp
     CUresult status;
     if (answered_before(x, frame->info, &status, earlier))
         return status;
+    uint64_t begin_ns = vgpu_tally_begin(&x->tally);
     status = run_charged(x, context, frame);
+    vgpu_tally_end(&x->tally, begin_ns);
+    vgpu_tally_call(&x->tally, frame, status);
     count_contexts(x);
     return vgpu_execute_note(x, status, frame->info->posted);
 }
 
 CUresult vgpu_execute_begin(struct vgpu_executor *x, uint64_t context,
                             struct vgpu_call_frame *frame, struct vgpu_driver_fence **fence,
-                            bool *earlier)
+                            uint64_t *begin_ns, bool *earlier)
 {
     CUresult status;
     *fence = NULL;
+    *begin_ns = 0;
     if (answered_before(x, frame->info, &status, earlier))
         return status;
-    return vgpu_execute_note(x, vgpu_calls_begin(&x->calls, context, frame, fence), false);
+    *begin_ns = vgpu_tally_begin(&x->tally);
+    status = vgpu_calls_begin(&x->calls, context, frame, fence);
+    vgpu_tally_call(&x->tally, frame, status);
+    return vgpu_execute_note(x, status, false);
 }
 
 static CUresult run_call(struct vgpu_executor *x, struct vgpu_job *job)
 {
     const struct vgpu_call_info *info = job->info;
-    if (info->reports && x->deferred != CUDA_SUCCESS)
+    if (info->reports && x->deferred != CUDA_SUCCESS) {
+        vgpu_tally_add(&x->tally.at->calls, 1);
         return report_deferred(x, job);
+    }
     size_t in_bytes = (size_t)info->in_count * 8, out_bytes = (size_t)info->out_count * 8;
     struct vgpu_call_frame frame = {
         .info = info,
@@ -338,6 +351,7 @@ static CUresult run_call(struct vgpu_executor *x, struct vgpu_job *job)
         .text_size = VGPU_ANSWER_DATA_BYTES,
     };
     CUresult status = run_charged(x, job->context, &frame);
+    vgpu_tally_call(&x->tally, &frame, status);
     count_contexts(x);
     /* A stage can be 64 MiB: it goes now, not when somebody fetches the answer. */
     vgpu_blob_free(&job->blob);
@@ -359,9 +373,14 @@ static CUresult run(struct vgpu_executor *x, struct vgpu_job *job)
     CUresult status = CUDA_ERROR_UNKNOWN;
     switch (job->kind) {
     case VGPU_JOB_LAUNCH:
-        if (x->in_flight >= VGPU_INFLIGHT_MAX && (status = synchronize(x)) != CUDA_SUCCESS)
-            return status;
-        x->in_flight++;
+        if (x->in_flight >= vgpu_inflight_window(&x->inflight)) {
+            uint32_t launches = x->in_flight;
+            if ((status = synchronize(x)) != CUDA_SUCCESS)
+                return status;
+            vgpu_inflight_learn(&x->inflight, launches, vgpu_clock_ns() - x->begin_ns, true);
+        }
+        if (!x->in_flight++)
+            x->begin_ns = vgpu_clock_ns();
         return ops->launch(b, &job->launch);
     case VGPU_JOB_ALLOC:
         return allocate(x, job);
@@ -407,15 +426,41 @@ static CUresult run(struct vgpu_executor *x, struct vgpu_job *job)
     return status;
 }
 
+/* Of the opcodes that are not CUDA calls by themselves; run_call has counted those. */
+static void count_job(struct vgpu_executor *x, const struct vgpu_job *job)
+{
+    struct vgpu_usage *u = x->tally.at;
+    if (job->kind == VGPU_JOB_CALL || job->kind == VGPU_JOB_CALL_UNDO ||
+        job->kind == VGPU_JOB_RESTORE_ERROR)
+        return;
+    vgpu_tally_add(&u->calls, 1);
+    if (job->early)
+        vgpu_tally_add(&u->posts, 1);
+    if (job->status != CUDA_SUCCESS && job->deferred_reported == CUDA_SUCCESS)
+        vgpu_tally_error(&x->tally, (uint32_t)job->status);
+    if (job->status != CUDA_SUCCESS)
+        return;
+    if (job->kind == VGPU_JOB_LAUNCH)
+        vgpu_tally_add(&u->launches, 1);
+    else if (job->kind == VGPU_JOB_HTOD)
+        vgpu_tally_add(&u->bytes_to_device, job->data_length);
+    else if (job->kind == VGPU_JOB_DTOH)
+        vgpu_tally_add(&u->bytes_from_device, job->size);
+}
+
 void vgpu_execute(struct vgpu_executor *x, struct vgpu_job *job)
 {
     CUresult status = (CUresult)atomic_load_explicit(&x->sticky, memory_order_relaxed);
     if (status != CUDA_SUCCESS) {
         job->status = status; /* P16: nothing reaches a context that is lost */
         job->data_length = 0;
+        vgpu_tally_refused(&x->tally, (uint32_t)status);
         return;
     }
+    uint64_t begin_ns = vgpu_tally_begin(&x->tally);
     job->status = run(x, job);
+    vgpu_tally_end(&x->tally, begin_ns);
+    count_job(x, job);
     if (job->deferred_reported == CUDA_SUCCESS)
         vgpu_execute_note(x, job->status, job->early);
 }

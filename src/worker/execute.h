@@ -16,6 +16,7 @@
 #include "worker/calls.h"
 #include "worker/inflight.h"
 #include "worker/job.h"
+#include "worker/usage.h"
 
 struct vgpu_executor {
     const struct vgpu_backend_ops *ops;
@@ -23,9 +24,11 @@ struct vgpu_executor {
     struct vgpu_account *account; /* what the tenant's sessions share; NULL: nothing */
     struct vgpu_calls calls;
     struct vgpu_inflight inflight;
+    struct vgpu_tally tally;
     uint32_t contexts;  /* as the account was told */
     CUresult deferred;  /* the first that was not reported yet; 0: none */
-    uint32_t in_flight; /* launches that no synchronize has waited for, but the driver's */
+    uint32_t in_flight; /* launches that no synchronize has waited for, but the driver's, */
+    uint64_t begin_ns;  /* the first of them at */
 
     _Atomic uint32_t sticky;     /* CUresult; 0: none. Never goes back to 0 */
     _Atomic uint64_t free_bytes; /* of device memory */
@@ -49,10 +52,11 @@ void vgpu_execute(struct vgpu_executor *x, struct vgpu_job *job);
 CUresult vgpu_execute_call(struct vgpu_executor *x, uint64_t context, struct vgpu_call_frame *frame,
                            bool *earlier);
 
-/* The same for one that vgpu_calls_can_begin, up to its fence (vgpu_calls_begin). */
+/* The same for one that vgpu_calls_can_begin, up to its fence (vgpu_calls_begin). *begin_ns: for
+ * vgpu_tally_end, once it is answered. */
 CUresult vgpu_execute_begin(struct vgpu_executor *x, uint64_t context,
                             struct vgpu_call_frame *frame, struct vgpu_driver_fence **fence,
-                            bool *earlier);
+                            uint64_t *begin_ns, bool *earlier);
 
 /* What became of something that went on by itself: sticky, or deferred when it is early, or its own
  * affair. Answers the status. */

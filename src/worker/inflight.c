@@ -2,6 +2,39 @@
 /* Launches in flight; see inflight.h. */
 #include "worker/inflight.h"
 
+#include "common/clock.h"
+
+uint32_t vgpu_inflight_window(const struct vgpu_inflight *f)
+{
+    uint32_t window = f->window ? f->window : VGPU_INFLIGHT_FIRST;
+    return f->limit && f->limit < window ? f->limit : window;
+}
+
+void vgpu_inflight_learn(struct vgpu_inflight *f, uint32_t launches, uint64_t ns, bool waited)
+{
+    if (!launches)
+        return;
+    uint32_t window = f->window ? f->window : VGPU_INFLIGHT_FIRST;
+    uint64_t fits = ns ? (uint64_t)VGPU_INFLIGHT_TARGET_NS * launches / ns : VGPU_INFLIGHT_MAX;
+    if (fits < 2)
+        fits = 2;
+    if (fits > VGPU_INFLIGHT_MAX)
+        fits = VGPU_INFLIGHT_MAX;
+    /* Step by step: what comes next may be longer. */
+    if (fits > window)
+        window = fits > 2ull * window ? 2 * window : (uint32_t)fits;
+    else if (waited)
+        window = (uint32_t)fits;
+    f->window = window;
+}
+
+/* Four marks at least below the limit, so that it is not reached with none. */
+static uint32_t mark_every(const struct vgpu_inflight *f)
+{
+    uint32_t quarter = vgpu_inflight_window(f) / 4;
+    return !quarter ? 1 : quarter < VGPU_INFLIGHT_MARK_EVERY ? quarter : VGPU_INFLIGHT_MARK_EVERY;
+}
+
 static struct vgpu_inflight_context *slot_of(struct vgpu_inflight *f,
                                              struct vgpu_driver_context *object)
 {
@@ -32,10 +65,13 @@ static CUresult set_mark(struct vgpu_inflight *f, struct vgpu_calls *calls,
     CUresult status = calls->driver->fences->mark_context(calls->driver, &fence);
     if (status != CUDA_SUCCESS)
         return status;
-    if (fence)
-        f->mark[f->marks++] = (struct vgpu_inflight_mark){c->object, fence, c->unmarked};
-    else
+    if (fence) {
+        f->mark[f->marks++] =
+            (struct vgpu_inflight_mark){c->object, fence, c->unmarked, c->begin_ns};
+    } else { /* all done */
+        vgpu_inflight_learn(f, c->unmarked, vgpu_clock_ns() - c->begin_ns, false);
         f->total -= c->unmarked;
+    }
     c->unmarked = 0;
     return CUDA_SUCCESS;
 }
@@ -69,21 +105,32 @@ CUresult vgpu_inflight_admit(struct vgpu_inflight *f, struct vgpu_calls *calls, 
 {
     const struct vgpu_fence_ops *fences = calls->driver->fences;
     CUresult status = CUDA_SUCCESS;
-    if (!fences || f->total < VGPU_INFLIGHT_MAX)
+    if (!fences || f->total < vgpu_inflight_window(f))
         return CUDA_SUCCESS;
+    uint64_t begin_ns = 0;
+    uint32_t done = 0;
     if (!f->marks && (status = mark_everywhere(f, calls)) != CUDA_SUCCESS)
         return status;
     while (f->marks && status == CUDA_SUCCESS) {
-        bool must = wait && f->total >= VGPU_INFLIGHT_MAX;
+        bool must = wait && f->total >= vgpu_inflight_window(f);
         status = must ? fences->wait(calls->driver, f->mark[0].fence)
                       : fences->query(calls->driver, f->mark[0].fence);
+        f->waited |= must || (status == CUDA_ERROR_NOT_READY && !done);
         if (status == CUDA_ERROR_NOT_READY && !must)
             break;
+        if (!done)
+            begin_ns = f->mark[0].begin_ns > f->seen_ns ? f->mark[0].begin_ns : f->seen_ns;
+        done += f->mark[0].launches;
         drop_mark(f, calls, 0);
+    }
+    if (done) {
+        f->seen_ns = vgpu_clock_ns();
+        vgpu_inflight_learn(f, done, f->seen_ns - begin_ns, f->waited);
+        f->waited = false;
     }
     if (status != CUDA_SUCCESS && status != CUDA_ERROR_NOT_READY)
         return status;
-    return f->total < VGPU_INFLIGHT_MAX ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+    return f->total < vgpu_inflight_window(f) ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
 
 void vgpu_inflight_count(struct vgpu_inflight *f, struct vgpu_calls *calls)
@@ -94,7 +141,9 @@ void vgpu_inflight_count(struct vgpu_inflight *f, struct vgpu_calls *calls)
     if (!c)
         return;
     f->total++;
-    if (++c->unmarked >= VGPU_INFLIGHT_MARK_EVERY && f->marks < VGPU_INFLIGHT_MARKS)
+    if (!c->unmarked)
+        c->begin_ns = vgpu_clock_ns();
+    if (++c->unmarked >= mark_every(f) && f->marks < VGPU_INFLIGHT_MARKS)
         (void)set_mark(f, calls, c); /* what failed says the next call */
 }
 

@@ -136,7 +136,8 @@ static int serve(const struct vgpu_worker_options *o, const struct worker_backen
                                                          .session_id = o->session,
                                                          .ops = ops,
                                                          .backend = backend,
-                                                         .account = account},
+                                                         .account = account,
+                                                         .queue = o->queue},
                             &worker);
     if (rc) {
         vgpu_log(VGPU_LOG_ERROR, "start", "vm=%u reason=\"%s\"", o->vm, strerror(-rc));

@@ -20,6 +20,7 @@ enum option_id {
     OPT_GPU,
     OPT_MEMORY,
     OPT_THREADS,
+    OPT_QUEUE,
     OPT_LAUNCH_INSTRUCTIONS,
     OPT_ALLOW_PAGEABLE,
     OPT_UID,
@@ -40,6 +41,7 @@ static const struct option long_options[] = {
     {"gpu", required_argument, NULL, OPT_GPU},
     {"memory", required_argument, NULL, OPT_MEMORY},
     {"threads", required_argument, NULL, OPT_THREADS},
+    {"queue", required_argument, NULL, OPT_QUEUE},
     {"launch-instructions", required_argument, NULL, OPT_LAUNCH_INSTRUCTIONS},
     {"allow-pageable-access", no_argument, NULL, OPT_ALLOW_PAGEABLE},
     {"uid", required_argument, NULL, OPT_UID},
@@ -55,7 +57,7 @@ const char *vgpu_worker_usage(void)
 {
     return "usage: vgpu-worker --fd N --vm ID --session ID --backend NAME [--gpu N|GPU-UUID]\n"
            "                   [--memory BYTES [--account-fd N --account-slot N]] [--threads N]\n"
-           "                   [--uid N --gid N]\n"
+           "                   [--queue N] [--uid N --gid N]\n"
            "                   [--log-level error|warn|info|debug]\n"
            "                   [--launch-instructions N] [--allow-pageable-access]\n"
            "       vgpu-worker --probe [--backend NAME]\n"
@@ -102,6 +104,8 @@ static int set_option(struct vgpu_worker_options *o, int id, const char *text)
         return vgpu_parse_size(text, 1, UINT64_MAX, &o->config.memory_bytes);
     case OPT_THREADS:
         return vgpu_parse_u32(text, 1, 1024, &o->config.threads);
+    case OPT_QUEUE:
+        return vgpu_parse_u32(text, 1, 65536, &o->queue);
     case OPT_LAUNCH_INSTRUCTIONS:
         return vgpu_parse_u64(text, 1, UINT64_MAX, &o->config.launch_instructions);
     case OPT_ALLOW_PAGEABLE:

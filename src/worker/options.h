@@ -20,6 +20,7 @@ struct vgpu_worker_options {
     uint64_t session;
     const char *backend; /* NULL: not given */
     struct vgpu_backend_config config;
+    uint32_t queue; /* 0: not given */
     struct vgpu_identity identity;
     enum vgpu_log_level log_level;
 };

@@ -60,6 +60,7 @@ enum vgpu_channel_hold vgpu_pending_begin(struct vgpu_channel_server *c,
 {
     struct vgpu_executor *x = c->executor;
     struct vgpu_driver_fence *fence;
+    uint64_t begin_ns;
     bool earlier, copies = frame->info->opcode == VGPU_CALL_COPY_FROM_DEVICE;
     uint32_t bounce = 0;
     if (TAILQ_EMPTY(&c->spare) || (copies && !~c->bounces_used))
@@ -68,7 +69,7 @@ enum vgpu_channel_hold vgpu_pending_begin(struct vgpu_channel_server *c,
         bounce = 1 + (uint32_t)__builtin_ctzll(~c->bounces_used);
         frame->fill = bounce_of(c, bounce);
     }
-    CUresult status = vgpu_execute_begin(x, context, frame, &fence, &earlier);
+    CUresult status = vgpu_execute_begin(x, context, frame, &fence, &begin_ns, &earlier);
     /* A copy that failed half-way may be under way all the same: its bytes go nowhere then, and
      * the next copy to the same place is behind it or does not care. */
     if (status != CUDA_SUCCESS) {
@@ -76,6 +77,7 @@ enum vgpu_channel_hold vgpu_pending_begin(struct vgpu_channel_server *c,
         return VGPU_HOLD_NOTHING;
     }
     if (!fence) {
+        vgpu_tally_end(&x->tally, begin_ns);
         vgpu_channel_answer(c, record, CUDA_SUCCESS, 0, bounce ? frame->fill : NULL,
                             frame->fill_length);
         return VGPU_HOLD_NOTHING;
@@ -84,6 +86,7 @@ enum vgpu_channel_hold vgpu_pending_begin(struct vgpu_channel_server *c,
     p->info = frame->info;
     p->object = x->calls.current ? x->calls.current->object : NULL;
     p->fence = fence;
+    p->begin_ns = begin_ns;
     p->bounce = bounce;
     p->length = frame->fill_length;
     if (bounce)
@@ -102,6 +105,9 @@ static void drop(struct vgpu_channel_server *c, struct vgpu_pending *p)
 static void answer(struct vgpu_channel_server *c, struct vgpu_pending *p, CUresult status)
 {
     vgpu_execute_note(c->executor, status, false);
+    vgpu_tally_end(&c->executor->tally, p->begin_ns);
+    if (status != CUDA_SUCCESS)
+        vgpu_tally_error(&c->executor->tally, (uint32_t)status);
     if (status == CUDA_SUCCESS)
         vgpu_channel_answer(c, &p->record, CUDA_SUCCESS, 0,
                             p->bounce ? bounce_of(c, p->bounce) : NULL, p->length);

@@ -42,6 +42,26 @@ class Bench(ChannelCase):
         self.assertIn("at_most", rows["post"])
         self.assertIn("copies of pinned memory by the guest: none (goal met)", report["notes"])
 
+    def test_share(self):
+        """A program alone, beside hogs, and beside hogs of lower priority: each figure is there, and no child is left."""
+        report = json.loads(self.run_bench("share", "--device", "local:" + self.mediator.socket, "--count", "20", "--hogs", "2",
+                                           "--kernel-us", "300", "--json"))
+        rows = report["rows"]
+        for key in ("alone", "equal", "high"):
+            self.assertTrue(0 < rows[key]["min"] <= rows[key]["value"] <= rows[key]["p99"], rows[key])
+            self.assertEqual(rows[key]["count"], 20)
+        self.assertAlmostEqual(rows["high"]["at_most"], 2 * rows["alone"]["value"], delta=1)
+        for key in ("hogs_alone", "hogs_equal", "hogs_high"):
+            self.assertGreaterEqual(rows[key]["value"], 0)
+        self.assertGreater(rows["hogs_alone"]["value"], 0)
+        self.wait_no_workers()
+        priorities = [line.split("priority=")[1].split()[0] for line in self.mediator.text().splitlines() if "event=attached" in line]
+        self.assertEqual(priorities[:5], ["medium"] * 4 + ["high"])
+        result = subprocess.run((BENCH, "share", "--device", "pci:0000:00:04.0"), stdin=subprocess.DEVNULL, capture_output=True,
+                                text=True, check=False)
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("one place in the schedule", result.stderr)
+
     def test_cuda_beside_native(self):
         """Two libraries take turns: here ours is both."""
         report = json.loads(self.run_bench("cuda", "--transport", "local", "--device", "local:" + self.mediator.socket, "--count",

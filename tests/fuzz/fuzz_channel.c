@@ -125,7 +125,7 @@ static void run(void)
 {
     /* A step for each record there can be, and for each 512 KiB of an extent. */
     for (unsigned i = 0; i < 20000; i++) {
-        bool did = vgpu_channel_turn(channel);
+        bool did = vgpu_channel_turn(channel, false);
         did |= vgpu_channel_poll(channel, true);
         if (channel->hold == VGPU_HOLD_JOB)
             break; /* its engine has no lease */

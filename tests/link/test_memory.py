@@ -33,7 +33,7 @@ class Accounts(Case):
         account = self.account(d, 1)
         self.assertEqual(account['slots'], [101, 102])
         self.assertTrue(account['sealed'])
-        self.assertEqual((account['magic'], account['size']), (0x74636361, 65536))
+        self.assertEqual((account['magic'], account['size']), (0x74636361, 65536 + 4092 * 1024))
         self.assertEqual(self.account(self.device(8))['slots'], [0])  # another VM has its own
 
     def test_status(self):

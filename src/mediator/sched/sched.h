@@ -82,6 +82,23 @@ int vgpu_sched_tenant_change(struct vgpu_sched *s, uint32_t tenant,
                              const struct vgpu_sched_tenant *what, uint64_t now_ns);
 
 /*
+ * What a tenant had too much of when it goes, for when it comes back, so that going is no way out
+ * of a debt: take it before remove, and hand it in after add. Nobody else looks inside.
+ */
+struct vgpu_sched_debt {
+    bool known;
+    uint32_t gpu, priority;
+    __int128 v;
+    int64_t ahead_ns; /* lease time beyond its share */
+    int64_t spent_ns; /* of its rate's burst, and beyond it */
+    uint64_t at_ns;
+};
+void vgpu_sched_debt(struct vgpu_sched *s, uint32_t tenant, uint64_t now_ns,
+                     struct vgpu_sched_debt *debt);
+void vgpu_sched_owe(struct vgpu_sched *s, uint32_t tenant, const struct vgpu_sched_debt *debt,
+                    uint64_t now_ns);
+
+/*
  * WANT: the tenant waits for a lease; a second one changes nothing. The holder may want too: it
  * then waits for its next lease. UNWANT: it no longer waits. RETURNED: it holds no more.
  */

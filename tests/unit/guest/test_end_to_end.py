@@ -93,8 +93,11 @@ class Programs(Case):
                 facts = json.loads(self.run_program(*info, env=variables))
                 self.assertTrue(facts["transport"].startswith(transport), facts["transport"])
                 self.assertIsNotNone(facts["gpu"])
+        facts = json.loads(self.run_program(*info, env={"VGPU_PRIORITY": "high"}))
+        self.assertEqual(facts["priority"], "high")
         self.run_program(*info, status=3, env={"VGPU_WINDOW": "0", "VGPU_TRANSPORT": "channel"})
         self.run_program(*info, status=2, env={"VGPU_WINDOW": "large"})
+        self.run_program(*info, status=2, env={"VGPU_PRIORITY": "urgent"})
         self.run_program(*info, status=2, env={"VGPU_TRANSPORT": "pigeon"})
 
     def test_info_without_a_mediator(self):

@@ -64,9 +64,9 @@ static void setup(struct rig *r)
     said_count = 0;
     r->leases = vgpu_leases_create(&config, &ops);
     assert_non_null(r->leases);
-    assert_int_equal(vgpu_lease_tenant_add(r->leases, &r->tenants[0], 0, &equal, 0), 0);
-    assert_int_equal(vgpu_lease_tenant_add(r->leases, &r->tenants[1], 1, &equal, 0), 0);
-    assert_true(vgpu_lease_tenant_add(r->leases, &r->tenants[1], 1, &equal, 0) < 0);
+    assert_int_equal(vgpu_lease_tenant_add(r->leases, &r->tenants[0], 0, &equal, NULL, 0), 0);
+    assert_int_equal(vgpu_lease_tenant_add(r->leases, &r->tenants[1], 1, &equal, NULL, 0), 0);
+    assert_true(vgpu_lease_tenant_add(r->leases, &r->tenants[1], 1, &equal, NULL, 0) < 0);
     vgpu_lease_member_add(&r->tenants[0], &r->a1);
     vgpu_lease_member_add(&r->tenants[0], &r->a2);
     vgpu_lease_member_add(&r->tenants[1], &r->b);

@@ -44,11 +44,11 @@ static void test_file(void **state)
     struct vgpu_quota *q = join(1, 0, 100);
     struct stat st;
     assert_int_equal(fstat(q->fd, &st), 0);
-    assert_int_equal(st.st_size, VGPU_ACCOUNT_BYTES);
+    assert_int_equal(st.st_size, VGPU_ACCOUNT_FILE_BYTES);
     assert_int_equal(q->page->magic, VGPU_ACCOUNT_MAGIC);
     assert_true(fcntl(q->fd, F_GETFD) & FD_CLOEXEC);
     assert_int_equal(ftruncate(q->fd, 0), -1);
-    assert_int_equal(ftruncate(q->fd, 2 * VGPU_ACCOUNT_BYTES), -1);
+    assert_int_equal(ftruncate(q->fd, 2 * VGPU_ACCOUNT_FILE_BYTES), -1);
     vgpu_quota_leave(q);
 }
 

@@ -85,6 +85,7 @@ static void test_default(void **state)
     assert_int_equal(s->quantum_ms, 5);
     assert_int_equal(s->watchdog_ms, 10000);
     assert_int_equal(s->default_sessions, 16);
+    assert_int_equal(s->default_queue, 512);
     assert_true(s->default_memory == 1ull << 30);
     assert_true(s->context_memory == 526ull << 20);
     assert_false(vgpu_settings_need_gpus(s));
@@ -102,7 +103,7 @@ static void test_everything(void **state)
               " listen = /run/x.sock\r\n"
               "watch=/run/a b\n"
               "watch = /run/c\n"
-              "log_level = debug\nworker = /w\nworker_uid_base = 100000\n"
+              "log_level = debug\nlog_format = json\nworker = /w\nworker_uid_base = 100000\n"
               "admit_unknown = no\nmax_vms = 8\nlocal_vm_base = 5\nlocal_clients = 3\n"
               "local_window = 64M\n"
               "; another\n\n"
@@ -110,10 +111,10 @@ static void test_everything(void **state)
               "[pool Z]\ngpus = software\nthreads = 3\nlaunch_instructions = 5000000000\n"
               "[pool C]\ngpus = none\n"
               "[vm 7]\nsocket = /run/q.sock\npool = B\npriority = high\n"
-              "memory = 2G\nsessions = 3\nuid = 4242\n"
+              "memory = 2G\nsessions = 3\nqueue = 12\nuid = 4242\n"
               "[vm 0x10]\n"
               "[local 1000]\nvm = 9\npriority = 0\nallow = no\n"
-              "[limits]\nsessions = 5\nmemory = 64M\n"
+              "[limits]\nsessions = 5\nqueue = 99\nmemory = 64M\n"
               "[scheduler]\nquantum_ms = 7\naging_ms = 100\nmode = strict\nlow = 2\nhigh = "
               "9\nleases = 2\nlinger_us = 0\n"
               "watchdog_ms = 200\nanswer_ms = 3000\nstart_ms = 4000");
@@ -122,6 +123,7 @@ static void test_everything(void **state)
     assert_int_equal(s->watch_count, 2);
     assert_string_equal(s->watch[0], "/run/a b");
     assert_int_equal(s->log_level, VGPU_LOG_DEBUG);
+    assert_int_equal(s->log_format, VGPU_LOG_JSON);
     assert_int_equal(s->worker_uid_base, 100000);
     assert_false(s->admit_unknown);
     assert_int_equal(s->max_vms, 8);
@@ -138,11 +140,13 @@ static void test_everything(void **state)
     assert_true(vm->pool == 'B' && vm->priority == 2 && vm->memory == 2ull << 30);
     assert_int_equal(vm->uid, 4242);
     assert_int_equal(vm->sessions, 3);
+    assert_int_equal(vm->queue, 12);
     vm = vgpu_settings_vm(s, 16);
     assert_true(vm && vm->priority == -1 && !vm->pool && vm->uid == VGPU_SETTINGS_NO_UID);
     assert_null(vgpu_settings_vm(s, 8));
     vm = vgpu_settings_local(s, 1000);
     assert_true(vm && vm->deny && vm->has_vm && vm->vm_id == 9 && vm->priority == 0);
+    assert_int_equal(s->default_queue, 99);
     assert_true(s->default_sessions == 5 && s->default_memory == 64u << 20);
     assert_true(s->quantum_ms == 7 && s->aging_ms == 100 && s->mode == VGPU_SCHED_STRICT &&
                 s->factor[0] == 2 && s->factor[1] == 4 && s->factor[2] == 9 && s->leases == 2 &&
@@ -165,6 +169,7 @@ static void test_errors(void **state)
     refuses("[mediator x]", 1, "takes nothing");
     refuses("[limits]\n\n[limits]", 3, "twice");
     refuses("[mediator]\nlog_level = loud", 2, "loud");
+    refuses("[mediator]\nlog_format = xml", 2, "neither text nor json");
     refuses("[mediator]\nadmit_unknown = maybe", 2, "maybe");
     refuses("[mediator]\nallow_pageable_access = maybe", 2, "maybe");
     refuses("[mediator]\nmax_vms = 0", 2, "max_vms");
@@ -241,7 +246,8 @@ static void test_admit(void **state)
     struct vgpu_admission a;
     struct vgpu_link_hello h = good;
     assert_int_equal(admit(s, h, 1, &a), 0);
-    assert_true(a.pool_id == 'A' && a.share.priority == 1 && a.features == 1 && a.sessions == 16);
+    assert_true(a.pool_id == 'A' && a.share.priority == 1 && a.features == 1 && a.sessions == 16 &&
+                a.queue == 512);
     h.features = UINT64_MAX; /* unknown bits are no violation */
     assert_int_equal(admit(s, h, 1, &a), 0);
     assert_true(a.features == VGPU_LINK_FEATURES_KNOWN);

@@ -66,8 +66,10 @@ static void handle(struct channel_rig *r, const struct vgpu_worker_header *h, co
     switch (h->type) {
     case VGPU_WORKER_WANT:
         r->wants++;
-        assert_false(r->held);
-        if (r->grants)
+        assert_false(r->again);
+        if (r->held)
+            r->again = true; /* the next one, before it returns this one (W4) */
+        else if (r->grants)
             grant(r);
         return;
     case VGPU_WORKER_RETURN:
@@ -76,6 +78,9 @@ static void handle(struct channel_rig *r, const struct vgpu_worker_header *h, co
         r->held = false;
         r->returned_ns = vgpu_clock_ns();
         r->returns++;
+        if (r->again && r->grants)
+            grant(r);
+        r->again = false;
         return;
     case VGPU_WORKER_CHANNEL:
         memcpy(&r->last, body, sizeof(r->last));
@@ -204,6 +209,17 @@ uint64_t rig_recall(struct channel_rig *r, uint32_t grace_us)
     rig_recall_only(r, grace_us, 0);
     WAIT_UNTIL(r, r->returns > returns);
     return r->returned_ns - begin;
+}
+
+void rig_grant_and_recall(struct channel_rig *r, unsigned wants)
+{
+    WAIT_UNTIL(r, r->wants >= wants);
+    pthread_mutex_lock(&r->lock);
+    unsigned returns = r->returns;
+    grant(r);
+    pthread_mutex_unlock(&r->lock);
+    rig_recall_only(r, 0, 0);
+    WAIT_UNTIL(r, r->returns > returns);
 }
 
 void rig_wait_lease_back(struct channel_rig *r, unsigned returns)
@@ -435,7 +451,7 @@ static int make_window(struct channel_rig *r)
     return r->doorbell < 0 || r->interrupt < 0 || r->stop_fd < 0 ? -1 : 0;
 }
 
-static int make(void **state, const struct vgpu_backend_ops *ops)
+static int make(void **state, const struct vgpu_backend_ops *ops, uint32_t queue)
 {
     struct channel_rig *r = calloc(1, sizeof(*r));
     char why[200];
@@ -453,8 +469,11 @@ static int make(void **state, const struct vgpu_backend_ops *ops)
     atomic_store(&r->ended_with, INT_MAX);
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->changed, NULL);
-    struct vgpu_worker_config worker = {
-        .fd = r->theirs, .session_id = CHANNEL_SESSION, .ops = ops, .backend = r->backend};
+    struct vgpu_worker_config worker = {.fd = r->theirs,
+                                        .session_id = CHANNEL_SESSION,
+                                        .ops = ops,
+                                        .backend = r->backend,
+                                        .queue = queue};
     if (vgpu_worker_create(&worker, &r->worker) ||
         pthread_create(&r->worker_thread, NULL, run, r) ||
         pthread_create(&r->mediator_thread, NULL, mediate, r))
@@ -465,12 +484,12 @@ static int make(void **state, const struct vgpu_backend_ops *ops)
 
 int channel_setup_bare(void **state)
 {
-    return make(state, &vgpu_backend_software);
+    return make(state, &vgpu_backend_software, 0);
 }
 
-static int setup_on(void **state, const struct vgpu_backend_ops *ops, bool context)
+static int setup_on(void **state, const struct vgpu_backend_ops *ops, bool context, uint32_t queue)
 {
-    if (make(state, ops))
+    if (make(state, ops, queue))
         return -1;
     rig_attach(*state);
     if (context)
@@ -480,17 +499,22 @@ static int setup_on(void **state, const struct vgpu_backend_ops *ops, bool conte
 
 int channel_setup(void **state)
 {
-    return setup_on(state, &vgpu_backend_software, true);
+    return setup_on(state, &vgpu_backend_software, true, 0);
 }
 
 int channel_setup_gpu(void **state)
 {
-    return setup_on(state, fake_gpu_ops(), true);
+    return setup_on(state, fake_gpu_ops(), true, 0);
+}
+
+int channel_setup_gpu_queue(void **state)
+{
+    return setup_on(state, fake_gpu_ops(), true, CHANNEL_QUEUE);
 }
 
 int channel_setup_requests(void **state)
 {
-    return setup_on(state, &fake_ops, false);
+    return setup_on(state, &fake_ops, false, 0);
 }
 
 int channel_teardown(void **state)

@@ -46,6 +46,7 @@ struct channel_rig {
     pthread_cond_t changed;
     _Atomic bool grants;    /* answers WANT */
     _Atomic bool held;      /* there is a lease */
+    bool again;             /* it wants the next lease, and holds one */
     _Atomic uint64_t lease; /* its number */
     _Atomic unsigned wants, returns;
     _Atomic uint64_t returned_ns; /* when the last came */
@@ -60,11 +61,14 @@ struct channel_rig {
     struct vgpu_worker_channel last;
 };
 
+#define CHANNEL_QUEUE 10u
+
 /* VGPU_TEST_F setups: a worker, granted leases as it wants, with an active channel. */
-int channel_setup(void **state);          /* on the software backend, with CHANNEL_CONTEXT */
-int channel_setup_gpu(void **state);      /* on fake_gpu, with CHANNEL_CONTEXT */
-int channel_setup_requests(void **state); /* on fake_backend, for whole requests */
-int channel_setup_bare(void **state);     /* software; not attached, no context */
+int channel_setup(void **state);           /* on the software backend, with CHANNEL_CONTEXT */
+int channel_setup_gpu(void **state);       /* on fake_gpu, with CHANNEL_CONTEXT */
+int channel_setup_gpu_queue(void **state); /* the same, with a limit of CHANNEL_QUEUE */
+int channel_setup_requests(void **state);  /* on fake_backend, for whole requests */
+int channel_setup_bare(void **state);      /* software; not attached, no context */
 int channel_teardown(void **state);
 
 /* The mediator's side. Packets are sent from the test's thread. */
@@ -79,6 +83,8 @@ void rig_grants(struct channel_rig *r, bool grants); /* WANTs that came are answ
 /* RECALLs the lease that is held; waits for RETURN: ns from sending to it. */
 uint64_t rig_recall(struct channel_rig *r, uint32_t grace_us);
 void rig_recall_only(struct channel_rig *r, uint32_t grace_us, uint32_t linger_us);
+/* Once the worker has asked so often: GRANTs and RECALLs in one breath, and waits for RETURN. */
+void rig_grant_and_recall(struct channel_rig *r, unsigned wants);
 /* Waits until the worker has asked `count` times for extents that were not answered. */
 /* Until the lease has come back more often than that. */
 void rig_wait_lease_back(struct channel_rig *r, unsigned returns);

@@ -35,10 +35,11 @@ static int open_account(struct rig *r)
 {
     struct vgpu_account_page head = {.magic = VGPU_ACCOUNT_MAGIC, .slot_count = 2};
     int fd = vgpu_memfd_create("account", VGPU_MFD_CLOEXEC);
-    int rc = fd < 0 || ftruncate(fd, VGPU_ACCOUNT_BYTES) || pwrite(fd, &head, 64, 0) != 64 ||
+    int rc = fd < 0 || ftruncate(fd, VGPU_ACCOUNT_FILE_BYTES) || pwrite(fd, &head, 64, 0) != 64 ||
              vgpu_account_open(fd, 0, RIG_QUOTA, &r->account) ||
              vgpu_account_open(fd, 1, RIG_QUOTA, &r->neighbour);
-    void *page = rc ? MAP_FAILED : mmap(NULL, VGPU_ACCOUNT_BYTES, PROT_READ, MAP_SHARED, fd, 0);
+    void *page =
+        rc ? MAP_FAILED : mmap(NULL, VGPU_ACCOUNT_FILE_BYTES, PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
     r->page = page;
     return page == MAP_FAILED ? -1 : 0;
@@ -117,7 +118,7 @@ int rig_teardown(void **state)
         print_error("the backend was entered when it might not\n");
     r->ops->close(r->backend);
     if (r->page)
-        munmap((void *)(uintptr_t)r->page, VGPU_ACCOUNT_BYTES);
+        munmap((void *)(uintptr_t)r->page, VGPU_ACCOUNT_FILE_BYTES);
     vgpu_account_close(r->account);
     vgpu_account_close(r->neighbour);
     free(r);

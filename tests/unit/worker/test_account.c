@@ -45,7 +45,7 @@ static int make_file(void)
 {
     int fd = vgpu_memfd_create("account", VGPU_MFD_CLOEXEC);
     assert_true(fd >= 0);
-    assert_int_equal(ftruncate(fd, VGPU_ACCOUNT_BYTES), 0);
+    assert_int_equal(ftruncate(fd, VGPU_ACCOUNT_FILE_BYTES), 0);
     struct vgpu_account_page head = {.magic = VGPU_ACCOUNT_MAGIC, .slot_count = PROCESSES};
     assert_int_equal(pwrite(fd, &head, 64, 0), 64);
     return fd;
@@ -380,7 +380,7 @@ static void test_open(void **state)
     vgpu_account_close(a);
     assert_int_equal(pwrite(fd, "x", 1, 0), 1);
     assert_int_equal(vgpu_account_open(fd, 0, 1, &a), -EBADMSG);
-    assert_int_equal(ftruncate(fd, VGPU_ACCOUNT_BYTES - 1), 0);
+    assert_int_equal(ftruncate(fd, VGPU_ACCOUNT_FILE_BYTES - 1), 0);
     assert_int_equal(vgpu_account_open(fd, 0, 1, &a), -EBADMSG);
     close(fd);
 }

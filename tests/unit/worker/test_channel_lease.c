@@ -104,6 +104,34 @@ static void w4_nothing_runs_without_the_lease(void **state)
     assert_int_equal(fake_violations(r->backend), 0);
 }
 
+/* The same with leases that end before they have begun: each covers a record, or its request. */
+static void w4_every_lease_runs_a_record(void **state)
+{
+    struct channel_rig *r = *state;
+    struct request alloc = req_alloc(256);
+    alloc = req_wrap(CHANNEL_SESSION, &alloc);
+    struct vgpu_ring_part part = PART(alloc.bytes, alloc.length);
+    guest_request(r, &alloc);
+    rig_grants(r, false);
+    (void)rig_recall(r, 0);
+    for (unsigned i = 0; i < 40; i++) {
+        pthread_mutex_lock(&r->lock);
+        unsigned wants = r->wants;
+        pthread_mutex_unlock(&r->lock);
+        uint32_t token =
+            guest_write(r, VGPU_RING_REQUEST, true, (struct answer_place){0, 16}, &part, 1);
+        guest_publish(r);
+        guest_expect_silence(r, 2);
+        rig_grant_and_recall(r, wants + 1);
+        assert_int_equal(guest_take(r).token, token);
+        pthread_mutex_lock(&r->lock);
+        assert_int_equal(r->wants, wants + 1);
+        pthread_mutex_unlock(&r->lock);
+    }
+    assert_int_equal(fake_calls(r->backend, FAKE_ALLOC), 41);
+    rig_grants(r, true);
+}
+
 /* S4: with gaps of up to linger_us allowed a recalled lease is kept through them, and goes back
  * when a gap is longer, long before the end of the grace. */
 static void s4_a_recalled_lease_outlasts_gaps(void **state)
@@ -441,6 +469,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON(channel_setup, w4_a_lease_goes_back_while_the_guest_posts_without_pause),
         ON(channel_setup_requests, w4_nothing_runs_without_the_lease),
+        ON(channel_setup_requests, w4_every_lease_runs_a_record),
         ON(channel_setup, s4_a_recalled_lease_outlasts_gaps),
         ON(channel_setup_requests, w4_a_request_in_the_queue_survives_a_recall),
         ON(channel_setup, g3_detaching_works_while_the_guest_posts),

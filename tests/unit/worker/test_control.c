@@ -30,6 +30,7 @@ struct mediator {
     _Atomic bool ended;
     _Atomic bool held; /* from before the GRANT is sent until the RETURN is read (W4) */
     bool by_hand;      /* the test answers WANT itself */
+    bool again;        /* it wants the next lease, and holds one */
     uint64_t lease, seq;
     uint32_t request_id;
     unsigned wants;
@@ -104,11 +105,17 @@ static bool receive(struct mediator *m, struct packet *p, int timeout_ms)
     if (p->header.type == VGPU_WORKER_RETURN) {
         assert_int_equal(p->header.seq, m->lease);
         assert_true(atomic_exchange(&m->held, false));
+        if (m->again && !m->by_hand)
+            grant(m);
+        m->again = false;
     }
     if (p->header.type == VGPU_WORKER_WANT) {
         m->wants++;
         assert_int_equal(p->header.seq, 0);
-        if (!m->by_hand)
+        assert_false(m->again);
+        if (atomic_load(&m->held))
+            m->again = true; /* the next one, before it returns this one */
+        else if (!m->by_hand)
             grant(m);
     }
     return true;
@@ -352,7 +359,7 @@ static void w4_grace_empties_the_queue(void **state)
     assert_int_equal(m->wants, 1);
 }
 
-/* W4: after the grace nothing new starts; RETURN, then WANT for what is left. */
+/* W4: after the grace nothing new starts; WANT for what is left, then RETURN. */
 static void w4_no_new_work_after_the_grace(void **state)
 {
     struct mediator *m = *state;
@@ -367,9 +374,9 @@ static void w4_no_new_work_after_the_grace(void **state)
     recall(m, m->lease, 0);
     expect_packet(m, VGPU_WORKER_RESPONSE, &p); /* so the RECALL has been read */
     fake_release(m->backend);
+    assert_int_equal(m->wants, 1);
     expect_packet(m, VGPU_WORKER_RETURN, &p);
-    assert_int_equal(fake_calls(m->backend, FAKE_ALLOC), 1);
-    expect_packet(m, VGPU_WORKER_WANT, &p);
+    assert_int_equal(m->wants, 2);
     assert_int_equal(fake_calls(m->backend, FAKE_ALLOC), 1);
     grant(m);
     struct response r = call(m, req_nop());
@@ -377,6 +384,25 @@ static void w4_no_new_work_after_the_grace(void **state)
     r = call(m, req_free(1));
     expect_cuda(&r, 1);
     assert_int_equal(fake_calls(m->backend, FAKE_ALLOC), 2);
+}
+
+/* W4: a lease that is called back before anything was begun covers one request, no more. */
+static void w4_every_lease_gets_something_done(void **state)
+{
+    struct mediator *m = *state;
+    struct packet p;
+    m->by_hand = true;
+    for (unsigned i = 0; i < 50; i++)
+        submit(m, req_alloc(64));
+    expect_packet(m, VGPU_WORKER_WANT, &p);
+    for (unsigned done = 0, leases = 0; done < 50; leases++) {
+        assert_true(leases <= done);
+        grant(m);
+        recall(m, m->lease, 0);
+        expect_packet(m, VGPU_WORKER_RETURN, &p);
+        done = fake_calls(m->backend, FAKE_ALLOC);
+        assert_int_equal(m->wants, leases + (done < 50 ? 2 : 1));
+    }
 }
 
 /* W4: the same when the grace ends by the clock. */
@@ -578,6 +604,7 @@ int main(void)
         T(w4_idle_recall_returns),
         T(w4_grace_empties_the_queue),
         T(w4_no_new_work_after_the_grace),
+        T(w4_every_lease_gets_something_done),
         T(w4_grace_that_runs_out),
         T(w4_drains_before_return),
         T(w4_stale_recalls_are_ignored),

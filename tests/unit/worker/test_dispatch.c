@@ -223,6 +223,35 @@ static void p19_queue_of_launches(void **state)
     assert_int_equal(fake_calls(rig->backend, FAKE_LAUNCH), 259);
 }
 
+/* P19, W19: with a tenant's own limit the next one fails with error 7, and there is room again when
+ * one has run. */
+static void w19_a_tenants_own_queue(void **state)
+{
+    struct rig *rig = *state;
+    uint64_t module = rig_load(rig), poke = rig_kernel(rig, module, "poke");
+    uint64_t spin = rig_kernel(rig, module, "spin"), a = rig_alloc(rig, 64);
+    vgpu_engine_set_queue(rig->engine, 4);
+    expect_ok(rig_call(rig, req_launch(spin, NULL, 0)));
+    assert_true(fake_wait_held(rig->backend));
+    struct poke args = poke_args(a, 1);
+    struct request r = req_launch(poke, &args, 12);
+    for (uint32_t i = 0; i < 4; i++)
+        expect_ok(rig_response(rig, rig_submit(rig, &r)));
+    const struct response *full = rig_response(rig, rig_submit(rig, &r));
+    assert_non_null(full);
+    expect_reject(full, VGPU_ERR_QUEUE_FULL);
+    assert_non_null(strstr((const char *)full->data, "4 requests of this session wait already"));
+    /* What needs no GPU does not wait either. */
+    expect_ok(rig_call(rig, req_nop()));
+    fake_release(rig->backend);
+    rig_settle(rig);
+    expect_ok(rig_call(rig, r));
+    const struct response *value = rig_call(rig, req_dtoh(a, 4));
+    assert_int_equal(get32(value->data), 1);
+    vgpu_engine_set_queue(rig->engine, 100000); /* no more than there can be */
+    assert_int_equal(vgpu_engine_queue(rig->engine), VGPU_ENGINE_JOBS_MAX);
+}
+
 /* P19: a launch that starts makes room for one more, and only for the one that waited longest. */
 static void p19_room_when_a_launch_starts(void **state)
 {
@@ -654,6 +683,7 @@ int main(void)
         T(p19_launch),
         T(p19_staged_arguments),
         T(p19_queue_of_launches),
+        T(w19_a_tenants_own_queue),
         T(p19_room_when_a_launch_starts),
         T(p10_async),
         T(p10_async_where_it_is_not_accepted),

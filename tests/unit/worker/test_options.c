@@ -100,6 +100,8 @@ static void mistakes(void **state)
                      -EINVAL);
     assert_int_equal(PARSE(MUST, "--gpu", "GPU-0"), -EINVAL);
     assert_int_equal(PARSE(MUST, "--threads", "0"), -EINVAL);
+    assert_int_equal(PARSE(MUST, "--queue", "0"), -EINVAL);
+    assert_int_equal(PARSE(MUST, "--queue", "65537"), -EINVAL);
     assert_int_equal(PARSE(MUST, "--launch-instructions", "0"), -EINVAL);
     assert_int_equal(PARSE(MUST, "--launch-instructions", "many"), -EINVAL);
     assert_int_equal(PARSE(MUST, "--threads", ""), -EINVAL);

@@ -198,7 +198,7 @@ class Account(unittest.TestCase):
     def setUp(self):
         self.page = os.memfd_create("account")
         self.addCleanup(os.close, self.page)
-        os.truncate(self.page, 65536)
+        os.truncate(self.page, 65536 + 4092 * 1024)
         os.pwrite(self.page, struct.pack("=II", 0x74636361, 3), 0)
         self.args = ["--memory", "1M", "--account-fd", str(self.page), "--account-slot", "1"]
 

@@ -69,7 +69,7 @@ class Worker:
         self.seq = itertools.count(1)
         self.ids = itertools.count(0x1000)
         self.last_seq = 0
-        self.lease, self.held, self.wants, self.auto = 0, False, 0, True
+        self.lease, self.held, self.again, self.wants, self.auto = 0, False, False, 0, True
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fd = theirs.fileno()
         command = [worker_path(), "--fd", str(fd), "--vm", "7", "--session", str(session), "--backend", backend,
@@ -119,12 +119,17 @@ class Worker:
         assert length == len(body), packet
         if kind == WANT:
             self.wants += 1
-            assert not self.held
-            if self.auto:
+            assert not self.again
+            if self.held:
+                self.again = True  # the next one, before it returns this one
+            elif self.auto:
                 self.grant()
         elif kind == RETURN:
             assert self.held and seq == self.lease
             self.held = False
+            if self.again and self.auto:
+                self.grant()
+            self.again = False
         return kind, seq, body
 
     def grant(self):

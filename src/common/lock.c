@@ -7,7 +7,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "mediator/lock.h"
+#include "common/lock.h"
 
 #include <errno.h>
 #include <fcntl.h>

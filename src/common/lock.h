@@ -5,8 +5,8 @@
  * through a description of their own, so that the lock falls with the last of them however they
  * end, and a worker can give up nothing but its own part. It knows nothing of what it guards.
  */
-#ifndef VGPU_MEDIATOR_LOCK_H
-#define VGPU_MEDIATOR_LOCK_H
+#ifndef VGPU_COMMON_LOCK_H
+#define VGPU_COMMON_LOCK_H
 
 #include <stddef.h>
 

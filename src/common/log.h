@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Logging: one line an event on stderr, `time level=... prog=... event=... key=value ...`. Control
- * characters never reach the line. A log that nobody reads costs lines, never time: a line that
- * would block is dropped and counted.
+ * Logging: one line an event on stderr, `time level=... prog=... event=... key=value ...`, or the
+ * same as JSON; or, when stderr is the journal's, a datagram to the journal with a field for each
+ * key. Control characters never reach the line. A log that nobody reads costs lines, never time: a
+ * line that would block is dropped and counted.
  *
  * It knows no event; who logs names it.
  */
@@ -30,6 +31,19 @@ void vgpu_log_set_level(enum vgpu_log_level level);
 
 /* Lets a caller leave out the work of making a line that would not be written. Any thread. */
 bool vgpu_log_enabled(enum vgpu_log_level level);
+
+enum vgpu_log_format { VGPU_LOG_TEXT, VGPU_LOG_JSON };
+
+/* Of lines on stderr from now on. */
+void vgpu_log_set_format(enum vgpu_log_format format);
+/* text, json. Returns 0 or -EINVAL. */
+int vgpu_log_format_parse(const char *text, enum vgpu_log_format *out);
+
+/*
+ * Lines go to the journal that listens there, whatever stderr is; NULL: to stderr again. open does
+ * so by itself when stderr is the journal's (JOURNAL_STREAM says so). 0 or a negative errno.
+ */
+int vgpu_log_to_journal(const char *socket);
 
 /* error, warn, info, debug. Returns 0 or -EINVAL. */
 int vgpu_log_level_parse(const char *text, enum vgpu_log_level *out);

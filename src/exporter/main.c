@@ -29,6 +29,7 @@ static const char help[] =
     "  --nvml PATH        NVIDIA's management library, or none\n"
     "                     (default: libnvidia-ml.so.1, if it is there)\n"
     "  --log-level LEVEL  error, warn, info or debug\n"
+    "  --log-format FORM  text (default) or json\n"
     "  --ready-fd N       write \"ready PORT\" to this descriptor when it serves\n"
     "  --version, --help\n"
     "\n"
@@ -39,6 +40,7 @@ struct arguments {
     char host[64];
     const char *nvml;
     enum vgpu_log_level log_level;
+    enum vgpu_log_format log_format;
     int ready_fd;
 };
 
@@ -71,7 +73,18 @@ static int read_listen(const char *text, struct arguments *a)
 /* -1: go on; else the exit status. */
 static int read_arguments(int argc, char **argv, struct arguments *a)
 {
-    enum { CONTROL = 1, LISTEN, CACHE, TIMEOUT, NVML, LOG_LEVEL, READY_FD, VERSION, HELP };
+    enum {
+        CONTROL = 1,
+        LISTEN,
+        CACHE,
+        TIMEOUT,
+        NVML,
+        LOG_LEVEL,
+        LOG_FORMAT,
+        READY_FD,
+        VERSION,
+        HELP
+    };
     static const struct option options[] = {
         {"control", required_argument, NULL, CONTROL},
         {"listen", required_argument, NULL, LISTEN},
@@ -79,6 +92,7 @@ static int read_arguments(int argc, char **argv, struct arguments *a)
         {"timeout-ms", required_argument, NULL, TIMEOUT},
         {"nvml", required_argument, NULL, NVML},
         {"log-level", required_argument, NULL, LOG_LEVEL},
+        {"log-format", required_argument, NULL, LOG_FORMAT},
         {"ready-fd", required_argument, NULL, READY_FD},
         {"version", no_argument, NULL, VERSION},
         {"help", no_argument, NULL, HELP},
@@ -108,6 +122,10 @@ static int read_arguments(int argc, char **argv, struct arguments *a)
         case LOG_LEVEL:
             if (vgpu_log_level_parse(optarg, &a->log_level))
                 return usage("--log-level '%s': use error, warn, info or debug", optarg);
+            break;
+        case LOG_FORMAT:
+            if (vgpu_log_format_parse(optarg, &a->log_format))
+                return usage("--log-format '%s': use text or json", optarg);
             break;
         case READY_FD:
             if (vgpu_parse_u32(optarg, 0, INT_MAX, &fd) || fcntl((int)fd, F_GETFD) < 0)
@@ -168,6 +186,7 @@ int main(int argc, char **argv)
     if (status >= 0)
         return status;
     vgpu_log_open("vgpu-exporter", a.log_level);
+    vgpu_log_set_format(a.log_format);
     /* Before there are threads: all of them inherit it, and only the wait below gets signals. */
     sigset_t end;
     sigemptyset(&end);

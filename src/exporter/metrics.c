@@ -265,7 +265,8 @@ static void write_labelled(struct vgpu_text *t, const char *name, struct json_ob
 static void write_vm_errors(struct vgpu_text *t, struct json_object *vm)
 {
     struct json_object *errors;
-    if (!json_object_object_get_ex(vm, "errors", &errors))
+    if (!json_object_object_get_ex(vm, "errors", &errors) ||
+        !json_object_is_type(errors, json_type_object))
         return;
     json_object_object_foreach(errors, error, value)
     {
@@ -447,20 +448,34 @@ static void write_exporter(struct vgpu_text *t, const struct vgpu_exporter_state
     vgpu_text_printf(t, "vgpu_exporter_query_duration_seconds %.6f\n", s->query_seconds);
 }
 
+/* Those of a field of the figures that say which they are: the caller's to put. */
+static struct json_object *named(struct json_object *stats, const char *key)
+{
+    struct json_object *all = NULL, *some = json_object_new_array();
+    json_object_object_get_ex(stats, key, &all);
+    for (size_t i = 0; i < length_of(all); i++) {
+        struct json_object *o = json_object_array_get_idx(all, i);
+        uint64_t n;
+        if (number(o, "vm", &n) || number(o, "uid", &n) || number(o, "gpu", &n))
+            json_object_array_add(some, json_object_get(o));
+    }
+    return some;
+}
+
 void vgpu_metrics_write(struct vgpu_text *t, struct json_object *stats,
                         const struct vgpu_exporter_state *state,
                         const struct vgpu_nvml_sample *nvml)
 {
-    struct json_object *part = NULL;
     write_exporter(t, state);
     head(t, "vgpu_mediator_up", "gauge", "Whether the mediator answered.");
     vgpu_text_printf(t, "vgpu_mediator_up %d\n", stats != NULL);
     if (stats) {
+        struct json_object *vms = named(stats, "vms"), *gpus = named(stats, "gpus");
         write_mediator(t, stats, state);
-        if (json_object_object_get_ex(stats, "gpus", &part))
-            write_gpus(t, part);
-        if (json_object_object_get_ex(stats, "vms", &part))
-            write_vms(t, part);
+        write_gpus(t, gpus);
+        write_vms(t, vms);
+        json_object_put(vms);
+        json_object_put(gpus);
     }
     if (nvml)
         write_nvml(t, nvml);

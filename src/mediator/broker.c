@@ -9,7 +9,10 @@
 
 #include "common/clock.h"
 #include "common/names.h"
+#include "mediator/enforce.h"
+#include "mediator/events.h"
 #include "mediator/link.h"
+#include "mediator/mark.h"
 #include "mediator/request.h"
 #include "mediator/stats.h"
 #include "mediator/tenant.h"
@@ -27,9 +30,13 @@ static void count_answer(struct vgpu_tenant *t, uint32_t error_code, uint32_t le
 {
     vgpu_stats_add(&t->stats->response_bytes, length);
     t->stats->request_errors += error_code != 0;
-    if (t->link)
-        vgpu_histogram_add(&t->stats->mailbox,
-                           vgpu_loop_now(t->link->mediator->loop) - t->asked_ns);
+    if (!t->link)
+        return;
+    uint64_t took = vgpu_loop_now(t->link->mediator->loop) - t->asked_ns;
+    vgpu_histogram_add(&t->stats->mailbox, took);
+    vgpu_log(VGPU_LOG_DEBUG, "answer", "vm=%u request=%u seq=%llu error=%u took_us=%llu bytes=%u",
+             t->vm_id, t->request_id, (unsigned long long)t->seq, error_code,
+             (unsigned long long)(took / VGPU_NS_PER_US), length);
 }
 
 /* The end of the outstanding request, whoever answers it. */
@@ -148,14 +155,26 @@ bool vgpu_broker_start_worker(struct vgpu_tenant *t, struct vgpu_session *s,
     char why[128];
     if (s->worker)
         return true;
+    if (vgpu_mark_quarantined(t->mark)) {
+        refuse_worker(refusal, 0, "the VM is in quarantine");
+        refusal->error_code = VGPU_ERR_QUARANTINED;
+        return false;
+    }
+    if (!vgpu_enforce_start(t, why)) {
+        refuse_worker(refusal, 0, why);
+        refusal->error_code = VGPU_ERR_QUEUE_FULL;
+        return false;
+    }
     if (now < t->start_again_ns)
         return refuse_worker(refusal, CUDA_ERROR_OPERATING_SYSTEM,
                              "no worker could be started lately; the host's log says why");
     if (!card_has_room(m, t->seat->gpu, why)) {
         uint32_t suppressed;
-        if (may_log_guest(t, &suppressed))
+        if (may_log_guest(t, &suppressed)) {
+            vgpu_events_add(m->events, "gpu-full", t->vm_id, t->seat->gpu, "%s", why);
             vgpu_log(VGPU_LOG_WARN, "gpu-full", "vm=%u gpu=%u reason=\"%s\" suppressed=%u",
                      t->vm_id, t->seat->gpu, why, suppressed);
+        }
         return refuse_worker(refusal, CUDA_ERROR_OUT_OF_MEMORY, why);
     }
     if (t->worker_count > t->max_sessions + ENDING_WORKERS_MAX ||
@@ -173,6 +192,15 @@ bool vgpu_broker_start_worker(struct vgpu_tenant *t, struct vgpu_session *s,
     }
     s->worker->session = s;
     return true;
+}
+
+void vgpu_broker_expel(struct vgpu_tenant *t, uint32_t error_code)
+{
+    if (t->outstanding && error_code)
+        answer_error(t, error_code, 0, "the VM is in quarantine");
+    else if (t->outstanding)
+        answer_status(t, CUDA_ERROR_LAUNCH_FAILED, "the host has ended this session");
+    vgpu_tenant_end_sessions(t);
 }
 
 void vgpu_broker_worker_ready(struct vgpu_worker *w)
@@ -194,6 +222,8 @@ void vgpu_broker_worker_lost(struct vgpu_worker *w, uint32_t status, const char 
     if (status) {
         t->stats->faults++;
         w->mediator->stats->faults++;
+        w->fault = true;
+        vgpu_enforce_fault(w->mediator, t, status == CUDA_ERROR_LAUNCH_TIMEOUT, why);
     }
     snprintf(s->why, sizeof(s->why), "%s", why);
     if (!w->ready)
@@ -226,6 +256,8 @@ static void open_session(struct vgpu_tenant *t, uint64_t id, uint32_t request_id
     } else if (t->session_count >= t->max_sessions) {
         snprintf(text, sizeof(text), "vm %u: has %u sessions open, the most it may have", t->vm_id,
                  t->session_count);
+        answer_error(t, VGPU_ERR_QUEUE_FULL, request_id, text);
+    } else if (!vgpu_enforce_start(t, text)) {
         answer_error(t, VGPU_ERR_QUEUE_FULL, request_id, text);
     } else if (!vgpu_tenant_session_open(t, id, t->seq)) {
         answer_status(t, CUDA_ERROR_OPERATING_SYSTEM, "out of memory");
@@ -312,13 +344,20 @@ void vgpu_broker_request(struct vgpu_tenant *t, uint64_t seq, uint32_t request_i
     t->requests++;
     t->bytes_in += length;
     t->asked_ns = vgpu_loop_now(t->link->mediator->loop);
+    t->request_id = request_id;
+    vgpu_log(VGPU_LOG_DEBUG, "request",
+             "vm=%u request=%u seq=%llu opcode=%u session=0x%llx bytes=%u", t->vm_id, request_id,
+             (unsigned long long)seq, error ? 0 : route.opcode,
+             error ? 0 : (unsigned long long)route.session, length);
     vgpu_stats_add(&t->stats->requests, 1);
     vgpu_stats_add(&t->stats->request_bytes, length);
     t->outstanding = true;
     t->seq = seq;
     t->typed = route.typed;
     t->serving = NULL;
-    if (error)
+    if (vgpu_mark_quarantined(t->mark))
+        answer_error(t, VGPU_ERR_QUARANTINED, request_id, t->mark->quarantine.reason);
+    else if (error)
         answer_error(t, error, request_id, reason);
     else if (route.opcode == VGPU_OP_SESSION_OPEN)
         open_session(t, route.session, request_id);

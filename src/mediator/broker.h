@@ -18,6 +18,10 @@ void vgpu_broker_cancel(struct vgpu_tenant *tenant, uint64_t seq);
 void vgpu_broker_reset(struct vgpu_tenant *tenant, uint32_t generation);
 void vgpu_broker_detach(struct vgpu_link *link);
 
+/* Ends all sessions of an attached tenant, and whatever it waits for: with this error, or with
+ * status 719 when it is 0. */
+void vgpu_broker_expel(struct vgpu_tenant *tenant, uint32_t error_code);
+
 /* Why a session gets no worker. */
 struct vgpu_broker_refusal {
     uint32_t error_code; /* enum vgpu_error; 0: it is the status */

@@ -12,6 +12,7 @@
 #include "common/net.h"
 #include "mediator/broker.h"
 #include "mediator/endpoint.h"
+#include "mediator/events.h"
 #include "mediator/local.h"
 #include "mediator/stats.h"
 #include "mediator/tenant_window.h"
@@ -31,6 +32,10 @@ static void log_end(struct vgpu_link *link, const char *reason)
         limit = &vgpu_ledger_account(&m->ledger, link->tenant->account, now)->ends;
     if (!vgpu_log_limit_take(limit, now, &suppressed))
         return;
+    if (bad)
+        vgpu_events_add(m->events, "violation",
+                        link->tenant ? (int64_t)link->tenant->vm_id : VGPU_EVENT_NO_VM,
+                        VGPU_EVENT_NONE, "%s", reason);
     vgpu_log_quote(name, sizeof(name), link->name, strlen(link->name));
     vgpu_log_quote(why, sizeof(why), reason, strlen(reason));
     if (link->tenant)

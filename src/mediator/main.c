@@ -158,6 +158,7 @@ int main(int argc, char **argv)
     if (!settings)
         return 2;
     vgpu_log_open("vgpu-mediator", settings->log_level);
+    vgpu_log_set_format(settings->log_format);
     struct vgpu_daemon_options options = {
         .config_path = a.config,
         .log_level_said = a.log_level != NULL,

@@ -19,11 +19,15 @@
 #include "common/notify.h"
 #include "config.h"
 #include "mediator/broker.h"
+#include "mediator/control.h"
 #include "mediator/daemon.h"
 #include "mediator/endpoint.h"
+#include "mediator/events.h"
 #include "mediator/launch.h"
 #include "mediator/link.h"
 #include "mediator/local.h"
+#include "mediator/policy.h"
+#include "mediator/pools.h"
 #include "mediator/probe.h"
 #include "mediator/stats.h"
 #include "mediator/watch.h"
@@ -59,7 +63,7 @@ static struct vgpu_sched_config sched_config(const struct vgpu_mediator *m)
 {
     struct vgpu_sched_config config = {
         .tenants = VGPU_SEATS * m->slot_count,
-        .gpus = m->gpu_count,
+        .gpus = m->gpu_room,
         .mode = m->settings->mode,
         .slots = m->settings->leases,
         .quantum_ns = m->settings->quantum_ms * VGPU_NS_PER_MS,
@@ -93,6 +97,7 @@ void vgpu_mediator_stop(struct vgpu_mediator *m, const char *why)
     m->stopping = true;
     vgpu_log(VGPU_LOG_INFO, "stopping", "reason=\"%s\"", why);
     vgpu_notify("STOPPING=1");
+    vgpu_control_close(m);
     vgpu_local_close(m);
     vgpu_watch_free_all(m);
     vgpu_list_each(node, &m->links)
@@ -106,19 +111,6 @@ void vgpu_mediator_stop(struct vgpu_mediator *m, const char *why)
 }
 
 /* --- configuration --- */
-
-static void make_gpus(struct vgpu_mediator *m)
-{
-    for (uint32_t p = 0; p < VGPU_POOL_COUNT; p++) {
-        const struct vgpu_pool_setting *pool = &m->settings->pools[p];
-        for (uint32_t i = 0; i < pool->gpu_count && m->gpu_count < VGPU_MEDIATOR_MAX_GPUS; i++)
-            m->gpus[m->gpu_count++] =
-                (struct vgpu_gpu){.pool = (char)('A' + p),
-                                  .setting = pool->gpus[i],
-                                  .threads = pool->threads,
-                                  .launch_instructions = pool->launch_instructions};
-    }
-}
 
 /* A [vm] section's socket is dialled as long as the mediator lives. One that cannot be is no reason
  * to leave out those behind it: why says which was the first. */
@@ -144,6 +136,18 @@ static int dial_configured(struct vgpu_mediator *m, const struct vgpu_settings *
     return rc;
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return !a == !b && (!a || !strcmp(a, b));
+}
+
+static void swap(char **a, char **b)
+{
+    char *text = *a;
+    *a = *b;
+    *b = text;
+}
+
 /* What was fixed at the start stays as it was, and the log says so. */
 static void keep_fixed(struct vgpu_settings *fresh, struct vgpu_settings *old)
 {
@@ -162,19 +166,21 @@ static void keep_fixed(struct vgpu_settings *fresh, struct vgpu_settings *old)
         const struct vgpu_pool_setting *a = &fresh->pools[p], *b = &old->pools[p];
         same_pools &= vgpu_settings_same_pool(a, b);
     }
-    if ((fresh->listen && !same_listen) || !same_watch || !same_pools || !same_worker ||
-        fresh->max_vms != old->max_vms || fresh->has_worker_uid_base != old->has_worker_uid_base ||
+    bool same_control = same_text(fresh->control, old->control) &&
+                        same_text(fresh->registry, old->registry) &&
+                        same_text(fresh->admin_group, old->admin_group);
+    if ((fresh->listen && !same_listen) || !same_control || !same_watch || !same_pools ||
+        !same_worker || fresh->max_vms != old->max_vms ||
+        fresh->has_worker_uid_base != old->has_worker_uid_base ||
         fresh->worker_uid_base != old->worker_uid_base || fresh->mode != old->mode)
-        vgpu_log(
-            VGPU_LOG_WARN, "reload",
-            "reason=\"listen, watch, pools, max_vms, worker, worker_uid_base and mode change only "
-            "when the mediator starts again\"");
-    char *listen = fresh->listen;
-    fresh->listen = old->listen;
-    old->listen = listen;
-    char *worker = fresh->worker;
-    fresh->worker = old->worker;
-    old->worker = worker;
+        vgpu_log(VGPU_LOG_WARN, "reload",
+                 "reason=\"listen, watch, control, registry, admin_group, pools, max_vms, worker, "
+                 "worker_uid_base and mode change only when the mediator starts again\"");
+    swap(&fresh->listen, &old->listen);
+    swap(&fresh->worker, &old->worker);
+    swap(&fresh->control, &old->control);
+    swap(&fresh->registry, &old->registry);
+    swap(&fresh->admin_group, &old->admin_group);
     memcpy(fresh->pools, old->pools, sizeof(fresh->pools));
     fresh->max_vms = old->max_vms;
     fresh->mode = old->mode;
@@ -201,11 +207,17 @@ static void reload(struct daemon *d)
         return;
     }
     struct vgpu_settings *old = m->settings;
+    if (vgpu_policy_overlay(m, fresh)) {
+        vgpu_log(VGPU_LOG_ERROR, "reload", "reason=\"out of memory\" kept=old");
+        vgpu_settings_free(fresh);
+        return;
+    }
     if (d->options->log_level_said)
         fresh->log_level = old->log_level;
     keep_fixed(fresh, old);
     m->settings = fresh;
     vgpu_log_set_level(fresh->log_level);
+    vgpu_log_set_format(fresh->log_format);
     struct vgpu_sched_config config = sched_config(m);
     (void)vgpu_leases_configure(m->leases, &config, vgpu_loop_now(m->loop));
     if (dial_configured(m, old, error))
@@ -213,6 +225,8 @@ static void reload(struct daemon *d)
                  vgpu_log_quote(quoted, sizeof(quoted), error, strlen(error)));
     vgpu_settings_free(old);
     vgpu_log(VGPU_LOG_INFO, "reload", "vms=%u locals=%u", fresh->vm_count, fresh->local_count);
+    vgpu_events_add(m->events, "reload", VGPU_EVENT_NO_VM, VGPU_EVENT_NONE,
+                    "the configuration file was read again");
     vgpu_broker_apply_settings(m);
 }
 
@@ -306,6 +320,10 @@ static int take_locks(struct vgpu_mediator *m, char *why)
         snprintf(path, sizeof(path), "%s.lock", s->listen);
         rc = take_lock(&m->listen_lock, path, s->listen, true, why);
     }
+    if (!rc && s->control) {
+        snprintf(path, sizeof(path), "%s.lock", s->control);
+        rc = take_lock(&m->control_lock, path, s->control, true, why);
+    }
     return rc;
 }
 
@@ -336,6 +354,9 @@ static int prepare(struct daemon *d, char *why)
     rc = take_locks(m, why);
     if (rc)
         return rc;
+    rc = vgpu_policy_open(m, why);
+    if (rc)
+        return rc;
     rc = catch_signals(d);
     if (rc)
         snprintf(why, 512, "cannot catch signals: %s", strerror(-rc));
@@ -343,11 +364,11 @@ static int prepare(struct daemon *d, char *why)
 }
 
 /* Lets VMs and local clients in. */
-static int serve(struct daemon *d, char *why)
+static int serve(struct daemon *d, const struct vgpu_inventory *inventory, char *why)
 {
     struct vgpu_mediator *m = &d->m;
     int rc;
-    make_gpus(m);
+    vgpu_pools_make(m, inventory);
     struct vgpu_sched_config config = sched_config(m);
     m->leases = vgpu_leases_create(&config, &vgpu_worker_lease_ops);
     if (!m->leases) {
@@ -355,7 +376,15 @@ static int serve(struct daemon *d, char *why)
         return -ENOMEM;
     }
     vgpu_leases_count(m->leases, m->stats);
+    rc = vgpu_policy_serve(m, why);
+    if (rc)
+        return rc;
     d->serving = true;
+    if (m->settings->control) {
+        rc = vgpu_control_listen(m, why);
+        if (rc)
+            return rc;
+    }
     if (m->settings->listen) {
         rc = vgpu_local_listen(m, why);
         if (rc)
@@ -376,6 +405,8 @@ static void tell_ready(struct daemon *d)
 {
     struct vgpu_mediator *m = &d->m;
     char pools[2 * VGPU_POOL_COUNT], worker[300];
+    vgpu_events_add(m->events, "started", VGPU_EVENT_NO_VM, VGPU_EVENT_NONE, "version %s, pid %d",
+                    VGPU_VERSION, (int)getpid());
     vgpu_log(VGPU_LOG_INFO, "ready", "version=%s pid=%d pools=\"%s\" watch=%u worker=%s",
              VGPU_VERSION, (int)getpid(), vgpu_settings_pools(m->settings, pools),
              m->settings->watch_count,
@@ -406,7 +437,7 @@ static void on_inventory(struct vgpu_mediator *m, const struct vgpu_inventory *i
     if (m->stopping)
         return;
     vgpu_inventory_resolve(inventory, m->settings, say_pool, NULL);
-    d->failure = serve(d, d->why);
+    d->failure = serve(d, inventory, d->why);
     if (d->failure)
         vgpu_loop_stop(m->loop);
     else
@@ -419,13 +450,14 @@ static int start(struct daemon *d)
     int rc = prepare(d, d->why);
     if (rc)
         return rc;
-    if (vgpu_settings_need_gpus(m->settings)) {
+    /* Who can add GPUs has to see what there are. */
+    if (vgpu_settings_need_gpus(m->settings) || m->settings->control) {
         rc = vgpu_probe_start(m, m->settings->start_ms, on_inventory);
         if (rc)
             snprintf(d->why, 512, "cannot run %.300s --probe: %s", m->worker_path, strerror(-rc));
         return rc;
     }
-    rc = serve(d, d->why);
+    rc = serve(d, NULL, d->why);
     if (!rc)
         tell_ready(d);
     return rc;
@@ -436,6 +468,7 @@ static void take_apart(struct daemon *d)
     struct vgpu_mediator *m = &d->m;
     if (m->loop) {
         vgpu_probe_abandon(m);
+        vgpu_control_close(m);
         vgpu_local_close(m);
         vgpu_watch_free_all(m);
         vgpu_endpoint_free_all(m);
@@ -444,6 +477,8 @@ static void take_apart(struct daemon *d)
     vgpu_fd_close(&d->signals.fd);
     vgpu_lock_drop(&m->listen_lock);
     vgpu_lock_drop(&m->watch_lock);
+    vgpu_policy_close(m);
+    vgpu_lock_drop(&m->control_lock);
     vgpu_leases_destroy(m->leases);
     vgpu_stats_destroy(m->stats);
     vgpu_loop_destroy(m->loop);
@@ -466,7 +501,7 @@ int vgpu_daemon_run(struct vgpu_settings *settings, const struct vgpu_daemon_opt
     d->m.start_time_s = (double)started.tv_sec + (double)started.tv_nsec / 1e9;
     d->options = options;
     d->signals.fd = d->m.listener.fd = -1;
-    d->m.watch_lock.fd = d->m.listen_lock.fd = -1;
+    d->m.watch_lock.fd = d->m.listen_lock.fd = d->m.control_lock.fd = -1;
     d->m.settings = settings;
     d->m.max_vms = settings->max_vms;
     d->m.slot_count = 2 * settings->max_vms;
@@ -477,6 +512,7 @@ int vgpu_daemon_run(struct vgpu_settings *settings, const struct vgpu_daemon_opt
         vgpu_list_init(&d->m.endpoint_hash[i]);
     vgpu_list_init(&d->m.watches);
     vgpu_list_init(&d->m.quotas);
+    vgpu_list_init(&d->m.marks);
     d->why = why;
     int rc = start(d);
     if (!rc) {

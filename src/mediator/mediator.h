@@ -18,6 +18,7 @@
 #include "mediator/loop.h"
 #include "mediator/quota.h"
 #include "mediator/settings.h"
+#include "registry/model.h"
 
 #define VGPU_MEDIATOR_MAX_GPUS 64u
 #define VGPU_CONFIGURED        VGPU_SETTINGS_WATCH /* the place of sockets that [vm] sections name */
@@ -25,20 +26,30 @@
 #define VGPU_GREETING_MAX      64u /* connections of one place that have not said HELLO */
 #define VGPU_RECENT_REQUESTS   16u /* answered ones that a CANCEL may still undo (W3) */
 
+struct vgpu_control;
+struct vgpu_events;
 struct vgpu_link;
+struct vgpu_mark;
+struct vgpu_policy;
 struct vgpu_probe;
 struct vgpu_stats;
 struct vgpu_stats_vm;
 struct vgpu_window;
 struct vgpu_worker;
 
-/* One GPU of one pool; the scheduler knows it by its index. */
+/* One GPU of one pool (0: of none); the scheduler knows it by its index. */
 struct vgpu_gpu {
     char pool;
     struct vgpu_gpu_setting setting;
     uint32_t threads;
     uint64_t launch_instructions;
     uint32_t tenants; /* placed on it */
+    uint32_t stuck;   /* workers on it that do not die */
+    char model[64];
+    char unusable[160]; /* why no worker can use it; empty: it can be used */
+    bool has_uuid;
+    uint8_t uuid[16];
+    struct vgpu_registry_aside drain;
 };
 
 /* One guest process on the GPU (P14). */
@@ -83,6 +94,9 @@ struct vgpu_tenant {
                       uid above the base */
     uint32_t vm_id;
     uint64_t account; /* its key in the ledger */
+    struct vgpu_mark *mark;
+    char wish_pool;         /* the device's, which counts where nothing else is said */
+    uint32_t wish_priority; /* the same */
     char pool;
     uint32_t priority;
     uint64_t features;
@@ -110,7 +124,8 @@ struct vgpu_tenant {
 
     uint64_t requests, errors, bytes_in, bytes_out, opened, late_answers;
     struct vgpu_stats_vm *stats; /* the same and more, of all its connections */
-    uint64_t asked_ns;           /* outstanding: since when */
+    uint64_t asked_ns;           /* outstanding: since when, */
+    uint32_t request_id;         /* and the guest's name for it */
     uint64_t left_ns, left_leases, left_recalls, left_messages; /* of seats that it has left */
 };
 
@@ -131,12 +146,17 @@ struct vgpu_mediator {
     uint32_t uid_base;
     struct vgpu_gpu gpus[VGPU_MEDIATOR_MAX_GPUS];
     uint32_t gpu_count;
+    uint32_t gpu_room; /* how many there can be: the scheduler's */
     struct vgpu_leases *leases;
     struct vgpu_timer lease_timer;
     struct vgpu_tenant **tenants; /* max_vms places for VMs, then as many for local clients */
     uint32_t max_vms;             /* as it was at the start */
     uint32_t slot_count;          /* 2 * max_vms */
     struct vgpu_ledger ledger;
+    struct vgpu_policy *policy;
+    struct vgpu_control *control; /* NULL: no control socket */
+    struct vgpu_events *events;   /* NULL: nobody can ask */
+    struct vgpu_list marks;
     struct vgpu_stats *stats;
     double start_time_s; /* since 1970 */
     struct vgpu_list links, workers, endpoints, watches, quotas;
@@ -150,6 +170,7 @@ struct vgpu_mediator {
     struct vgpu_timer accept_timer;       /* the listener rests until then */
     struct vgpu_lock watch_lock;          /* in the first watched directory */
     struct vgpu_lock listen_lock;         /* beside the listening socket */
+    struct vgpu_lock control_lock;        /* beside the control socket */
     uint64_t files_soft;                  /* RLIMIT_NOFILE as it was: workers get it back */
     uint64_t files_limit;                 /* ... and as it is */
     uint32_t window_files;                /* descriptors of windows, those to come included */

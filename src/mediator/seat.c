@@ -21,14 +21,24 @@ static uint64_t free_bytes(const struct vgpu_mediator *m, uint32_t gpu)
     return taken < card ? card - taken : 0;
 }
 
-uint32_t vgpu_seat_choose(const struct vgpu_mediator *m, char pool, uint64_t memory)
+static uint32_t choose(const struct vgpu_mediator *m, char pool, uint64_t memory, bool any)
 {
     struct vgpu_place_gpu gpus[VGPU_MEDIATOR_MAX_GPUS];
-    for (uint32_t i = 0; i < m->gpu_count; i++)
-        gpus[i] = (struct vgpu_place_gpu){.usable = m->gpus[i].pool == pool,
-                                          .load = m->gpus[i].tenants,
+    for (uint32_t i = 0; i < m->gpu_count; i++) {
+        const struct vgpu_gpu *gpu = &m->gpus[i];
+        gpus[i] = (struct vgpu_place_gpu){.usable = gpu->pool == pool &&
+                                                    (any || (!gpu->drain.until_ms && !gpu->stuck)),
+                                          .load = gpu->tenants,
                                           .free_bytes = free_bytes(m, i)};
+    }
     return vgpu_place(gpus, m->gpu_count, memory);
+}
+
+/* One that starts nothing now is better than none: who is attached there can wait. */
+uint32_t vgpu_seat_choose(const struct vgpu_mediator *m, char pool, uint64_t memory)
+{
+    uint32_t gpu = choose(m, pool, memory, false);
+    return gpu != VGPU_SEAT_NONE ? gpu : choose(m, pool, memory, true);
 }
 
 static struct vgpu_sched_tenant share_on(const struct vgpu_sched_tenant *share, uint32_t gpu)

@@ -23,6 +23,9 @@ struct vgpu_settings *vgpu_settings_default(void)
     s->default_queue = 512;
     s->default_memory = 1ull << 30;
     s->context_memory = 526ull << 20; /* as measured on an H200 */
+    s->quarantine_faults = 10;
+    s->quarantine_window_s = 60;
+    s->quarantine_s = 300;
     s->mode = VGPU_SCHED_WEIGHTED;
     s->quantum_ms = 5;
     s->aging_ms = 2000;
@@ -43,12 +46,16 @@ void vgpu_settings_free(struct vgpu_settings *s)
     if (!s)
         return;
     free(s->listen);
+    free(s->control);
+    free(s->registry);
+    free(s->admin_group);
     free(s->worker);
     for (uint32_t i = 0; i < s->watch_count; i++)
         free(s->watch[i]);
     for (uint32_t i = 0; i < s->vm_count; i++)
         free(s->vms[i].socket);
     free(s->vms);
+    free(s->file_vms);
     free(s->locals);
     free(s);
 }

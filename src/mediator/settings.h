@@ -18,6 +18,8 @@
 #define VGPU_POOL_MAX_GPUS   16u
 #define VGPU_SETTINGS_WATCH  16u   /* directories */
 #define VGPU_SETTINGS_VMS    4096u /* [vm] and [local] sections, each */
+#define VGPU_SETTINGS_QUEUE  512u  /* launches in flight of a VM that does not say */
+#define VGPU_SETTINGS_FAULTS 64u   /* that are counted before a quarantine, at most */
 #define VGPU_SETTINGS_ERROR  512u  /* bytes for a message */
 #define VGPU_SETTINGS_QUEUE  65536u
 #define VGPU_SETTINGS_NO_UID UINT32_MAX
@@ -63,14 +65,22 @@ struct vgpu_vm_setting {
     uint32_t weight;   /* 0: the default */
     uint32_t rate;     /* thousandths of a GPU's time, 0: no limit */
     uint32_t burst_ms; /* 0: the default */
+    uint32_t queue;    /* the registry's: launches in flight; 0: the default */
+    bool in_file;      /* it has a section; false: only the registry speaks of it */
+    bool registered;   /* it has a section, or is in the registry */
     uint32_t uid;      /* of its workers; VGPU_SETTINGS_NO_UID: base + index */
 };
 
 struct vgpu_settings {
-    char *listen; /* NULL: no socket for local clients */
+    char *listen;      /* NULL: no socket for local clients */
+    char *control;     /* NULL: no control socket */
+    char *registry;    /* NULL: this file is all there is */
+    char *admin_group; /* whose members may change things; NULL: none */
+    bool readers;      /* others may ask how things are */
     char *watch[VGPU_SETTINGS_WATCH];
     uint32_t watch_count;
     enum vgpu_log_level log_level;
+    enum vgpu_log_format log_format;
     char *worker; /* NULL: looked for */
     bool has_worker_uid_base;
     uint32_t worker_uid_base;
@@ -84,13 +94,18 @@ struct vgpu_settings {
     uint32_t default_queue;    /* requests of a session that may wait */
     uint64_t default_memory;   /* bytes a tenant and GPU */
     uint64_t context_memory;   /* bytes that a GPU context takes from the card */
+    uint32_t
+        quarantine_faults; /* of a VM in the window, then it is put into quarantine; 0: never */
+    uint32_t quarantine_window_s, quarantine_s;
     enum vgpu_sched_mode mode;
     uint32_t quantum_ms, aging_ms, linger_us, watchdog_ms, answer_ms, start_ms;
     uint32_t leases;                        /* of a GPU at a time */
     uint32_t factor[VGPU_SCHED_PRIORITIES]; /* by priority */
     struct vgpu_pool_setting pools[VGPU_POOL_COUNT];
-    struct vgpu_vm_setting *vms;
+    struct vgpu_vm_setting *vms; /* with an overlay: file_vm_count sections, then others */
     uint32_t vm_count;
+    struct vgpu_vm_setting *file_vms; /* with an overlay (overlay.h): as the file has them */
+    uint32_t file_vm_count;
     struct vgpu_vm_setting *locals;
     uint32_t local_count;
 };

@@ -162,6 +162,17 @@ static int set_mediator(struct reader *r, const char *key, const char *value)
     struct vgpu_settings *s = r->s;
     if (!strcmp(key, "listen"))
         return set_text(r, value, &s->listen);
+    if (!strcmp(key, "control"))
+        return set_text(r, value, &s->control);
+    if (!strcmp(key, "registry"))
+        return set_text(r, value, &s->registry);
+    if (!strcmp(key, "admin_group"))
+        return set_text(r, value, &s->admin_group);
+    if (!strcmp(key, "readers")) {
+        if (vgpu_parse_bool(value, &s->readers))
+            return fail(r, "readers = '%s' is neither yes nor no", value);
+        return 0;
+    }
     if (!strcmp(key, "watch")) {
         int rc = vgpu_settings_add_watch(s, value);
         return rc ? fail(r, "cannot watch more than %u directories", VGPU_SETTINGS_WATCH) : 0;
@@ -169,6 +180,11 @@ static int set_mediator(struct reader *r, const char *key, const char *value)
     if (!strcmp(key, "log_level")) {
         if (vgpu_log_level_parse(value, &s->log_level))
             return fail(r, "log_level = '%s' is none of error, warn, info, debug", value);
+        return 0;
+    }
+    if (!strcmp(key, "log_format")) {
+        if (vgpu_log_format_parse(value, &s->log_format))
+            return fail(r, "log_format = '%s' is neither text nor json", value);
         return 0;
     }
     if (!strcmp(key, "worker"))
@@ -203,7 +219,8 @@ static int set_mediator(struct reader *r, const char *key, const char *value)
     if (!strcmp(key, "local_vm_base"))
         return set_u32(r, key, value, 0, UINT32_MAX - VGPU_SETTINGS_VMS, &s->local_vm_base);
     return fail(r,
-                "unknown key '%s' in [mediator] (known: listen watch log_level worker "
+                "unknown key '%s' in [mediator] (known: listen watch control registry admin_group "
+                "readers log_level log_format worker "
                 "worker_uid_base admit_unknown allow_pageable_access max_vms local_vm_base "
                 "local_clients local_window)",
                 key);
@@ -304,7 +321,15 @@ static int set_limits(struct reader *r, const char *key, const char *value)
             return fail(r, "context_memory = '%s' is not a size like 526M", value);
         return 0;
     }
-    return fail(r, "unknown key '%s' in [limits] (known: sessions queue memory context_memory)",
+    if (!strcmp(key, "quarantine_faults"))
+        return set_u32(r, key, value, 0, VGPU_SETTINGS_FAULTS, &r->s->quarantine_faults);
+    if (!strcmp(key, "quarantine_window_s"))
+        return set_u32(r, key, value, 1, 86400, &r->s->quarantine_window_s);
+    if (!strcmp(key, "quarantine_s"))
+        return set_u32(r, key, value, 1, 31536000, &r->s->quarantine_s);
+    return fail(r,
+                "unknown key '%s' in [limits] (known: sessions queue memory context_memory "
+                "quarantine_faults quarantine_window_s quarantine_s)",
                 key);
 }
 
@@ -375,7 +400,13 @@ static int start_vm(struct reader *r, const char *what, const char *argument,
     *list = grown;
     r->vm = &grown[(*count)++];
     *r->vm = (struct vgpu_vm_setting){
-        .key = key, .line = r->line, .priority = -1, .uid = VGPU_SETTINGS_NO_UID};
+        .key = key,
+        .line = r->line,
+        .in_file = true,
+        .registered = true,
+        .priority = -1,
+        .uid = VGPU_SETTINGS_NO_UID,
+    };
     return 0;
 }
 

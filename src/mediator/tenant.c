@@ -11,8 +11,10 @@
 #include "mediator/admit.h"
 #include "mediator/broker.h"
 #include "mediator/endpoint.h"
+#include "mediator/events.h"
 #include "mediator/link.h"
 #include "mediator/local.h"
+#include "mediator/mark.h"
 #include "mediator/seat.h"
 #include "mediator/stats.h"
 #include "mediator/tenant_window.h"
@@ -106,9 +108,15 @@ static struct vgpu_tenant *make_tenant(struct vgpu_mediator *m, uint32_t vm_id, 
     t->vm_id = vm_id;
     t->account = account;
     vgpu_list_init(&t->sessions);
+    t->mark = vgpu_mark_get(&m->marks, account);
+    if (!t->mark) {
+        free(t);
+        return NULL;
+    }
     t->stats = vgpu_stats_join(m->stats, account);
     if (!join(m, t, a)) {
         vgpu_stats_leave(t->stats, vgpu_loop_now(m->loop));
+        vgpu_mark_put(t->mark);
         free(t);
         return NULL;
     }
@@ -157,6 +165,8 @@ static void log_attached(const struct vgpu_link *link, const struct vgpu_tenant 
              vgpu_backend_name(gpu->setting.backend), t->seat->gpu,
              vgpu_log_quote(name, sizeof(name), link->name, strlen(link->name)), hello->generation,
              suppressed);
+    vgpu_events_add(link->mediator->events, "attached", t->vm_id, t->seat->gpu, "pool %c, %s",
+                    t->pool, link->name);
 }
 
 static void count_attached(const struct vgpu_link *link, const struct vgpu_tenant *t)
@@ -181,6 +191,7 @@ static void refuse(struct vgpu_link *link, uint32_t vm_id, uint32_t reason, cons
         vgpu_log(VGPU_LOG_WARN, "refused", "vm=%u refusal=%u socket=%s reason=%s suppressed=%u",
                  vm_id, reason, vgpu_log_quote(name, sizeof(name), link->name, strlen(link->name)),
                  vgpu_log_quote(quoted, sizeof(quoted), text, strlen(text)), suppressed);
+        vgpu_events_add(m->events, "refused", vm_id, VGPU_EVENT_NONE, "%s", text);
     }
     vgpu_link_refuse(link, reason, text);
 }
@@ -229,6 +240,8 @@ void vgpu_broker_hello(struct vgpu_link *link, const struct vgpu_link_hello *hel
     t->max_sessions = a.sessions;
     t->queue = a.queue;
     t->uid = a.uid;
+    t->wish_pool = (char)hello->pool_id;
+    t->wish_priority = hello->priority;
     t->link = link;
     link->tenant = t;
     link->attached_ns = vgpu_loop_now(m->loop);
@@ -275,6 +288,8 @@ void vgpu_broker_detach(struct vgpu_link *link)
     t->outstanding = false;
     t->serving = NULL;
     if (may_log_link(m, t, &suppressed)) {
+        vgpu_events_add(m->events, "detached", t->vm_id, t->seat->gpu, "%llu requests",
+                        (unsigned long long)t->requests);
         snprintf(state, sizeof(state), "link=down suppressed=%u", suppressed);
         log_counters(m, t, "detached", state);
     }
@@ -289,6 +304,7 @@ void vgpu_broker_release(struct vgpu_mediator *m, struct vgpu_tenant *t)
     if (t->link || t->worker_count)
         return;
     m->tenants[t->slot] = NULL;
+    vgpu_mark_put(t->mark);
     vgpu_seat_leave_all(m, t);
     vgpu_stats_leave(t->stats, vgpu_loop_now(m->loop));
     free(t);

@@ -12,8 +12,11 @@
 #include <sys/wait.h>
 
 #include "common/clock.h"
+#include "common/names.h"
 #include "common/net.h"
 #include "mediator/broker.h"
+#include "mediator/enforce.h"
+#include "mediator/events.h"
 #include "mediator/launch.h"
 #include "mediator/probe.h"
 #include "mediator/seat.h"
@@ -53,6 +56,12 @@ static void on_timer(struct vgpu_timer *timer)
     if (w->killed) {
         /* Its lease stays taken: what the GPU does now nobody knows. */
         log_worker(VGPU_LOG_ERROR, w, "gpu-unhealthy", "a worker does not die; its lease is held");
+        if (!w->stuck) {
+            w->stuck = true;
+            w->mediator->gpus[w->seat->gpu].stuck++;
+            vgpu_events_add(w->mediator->events, "gpu-unhealthy", w->tenant->vm_id, w->seat->gpu,
+                            "worker %d does not die; its lease is held", (int)w->pid);
+        }
         arm(w, KILL_LIMIT_NS);
     } else if (!w->session) {
         log_worker(VGPU_LOG_WARN, w, "worker-kill", "its socket is closed and it does not exit");
@@ -91,6 +100,8 @@ void vgpu_worker_kill(struct vgpu_worker *w, uint32_t status, const char *reason
     if (w->killed)
         return;
     log_worker(VGPU_LOG_WARN, w, "worker-kill", reason);
+    vgpu_events_add(w->mediator->events, "worker-kill", w->tenant->vm_id, w->seat->gpu,
+                    "pid %d: %s", (int)w->pid, reason);
     w->killed = true;
     w->pending = 0;
     w->lease.wants = false;
@@ -436,6 +447,8 @@ int vgpu_worker_start(struct vgpu_mediator *m, struct vgpu_tenant *tenant, uint6
     tenant->stats->workers++;
     m->stats->workers++;
     arm(w, m->settings->start_ms * VGPU_NS_PER_MS);
+    vgpu_events_add(m->events, "worker-start", tenant->vm_id, w->seat->gpu,
+                    "session 0x%llx, pid %d", (unsigned long long)session_id, (int)w->pid);
     vgpu_log(VGPU_LOG_DEBUG, "worker-start", "vm=%u session=0x%llx pid=%d", tenant->vm_id,
              (unsigned long long)session_id, (int)w->pid);
     *out = w;
@@ -454,6 +467,20 @@ static struct vgpu_worker *find_pid(struct vgpu_mediator *m, pid_t pid)
     return NULL;
 }
 
+/* A GPU fault makes nobody end the worker: it answers with that until its program is through. */
+static void count_gpu_fault(struct vgpu_worker *w)
+{
+    const struct vgpu_usage *usage = vgpu_quota_usage(w->seat->quota, w->slot);
+    for (unsigned i = 0; i < VGPU_USAGE_ERRORS && !w->fault; i++) {
+        uint32_t status = __atomic_load_n(&usage->errors[i].status, __ATOMIC_RELAXED);
+        uint64_t count = __atomic_load_n(&usage->errors[i].count, __ATOMIC_RELAXED);
+        if (!count || !vgpu_enforce_is_fault(status))
+            continue;
+        w->fault = true;
+        vgpu_enforce_fault(w->mediator, w->tenant, false, vgpu_curesult_name(status));
+    }
+}
+
 static void on_gone(struct vgpu_worker *w, int status)
 {
     struct vgpu_mediator *m = w->mediator;
@@ -466,6 +493,7 @@ static void on_gone(struct vgpu_worker *w, int status)
     vgpu_voice_close(&w->voice);
     vgpu_stats_take(m->stats, tenant->stats, w->seat->gpu, &w->seen,
                     vgpu_quota_usage(w->seat->quota, w->slot), vgpu_loop_now(m->loop));
+    count_gpu_fault(w);
     /* The driver has taken its memory back with the process. */
     vgpu_quota_give_back(w->seat->quota, w->slot);
     bool signalled = WIFSIGNALED(status);
@@ -489,7 +517,13 @@ static void on_gone(struct vgpu_worker *w, int status)
     vgpu_lease_member_remove(m->leases, &w->lease, vgpu_loop_now(m->loop));
     vgpu_list_remove(&w->node);
     tenant->worker_count--;
-    (void)vgpu_seat_worker_gone(m, tenant, w->seat);
+    uint32_t gpu = w->seat->gpu;
+    if (w->stuck)
+        m->gpus[gpu].stuck--;
+    vgpu_events_add(m->events, "worker-end", tenant->vm_id, gpu, "pid %d %s", (int)w->pid, how);
+    if (vgpu_seat_worker_gone(m, tenant, w->seat))
+        vgpu_events_add(m->events, "moved-out", tenant->vm_id, gpu,
+                        "its last session there has ended");
     vgpu_tenant_worker_gone(w);
     free(w);
     vgpu_broker_release(m, tenant);

@@ -26,6 +26,8 @@ struct vgpu_worker {
     struct vgpu_stats_seen seen; /* of what it says that it did */
     bool ready;
     bool killed;
+    bool stuck;         /* it does not die */
+    bool fault;         /* one of its was counted (K31) */
     bool gone;          /* reaped: its pid is no longer its own */
     uint64_t pending;   /* the request whose answer is owed, 0: none */
     uint64_t asked_ns;  /* since when it is owed */

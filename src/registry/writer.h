@@ -24,13 +24,14 @@ struct vgpu_writer_job {
     uint32_t line_count;
     int rc;
     char why[VGPU_REGISTRY_WHY];
+    void *asker; /* the submitter's */
     struct vgpu_writer_job *next;
 };
 
 /* Starts it with an open registry, which it alone uses until stop. NULL with errno. */
 struct vgpu_writer *vgpu_writer_start(struct vgpu_registry *registry);
-/* Finishes what was submitted, and ends. What is done then can still be collected before: so
- * collect, stop is given every job that was not, one after the other. */
+/* Finishes what was submitted, and ends; `left` is called with each job that nobody has collected.
+ * NULL does nothing. */
 void vgpu_writer_stop(struct vgpu_writer *writer, void (*left)(struct vgpu_writer_job *job));
 
 /* Readable when a job is done. */

@@ -32,6 +32,8 @@ static void respond(void *context, uint64_t seq, uint32_t error_code, const uint
                     uint32_t length)
 {
     struct vgpu_worker *w = context;
+    vgpu_log(VGPU_LOG_DEBUG, "response", "seq=%llu error=%u bytes=%u", (unsigned long long)seq,
+             error_code, length);
     vgpu_packet_send_response(&w->out, seq, error_code, bytes, length);
 }
 
@@ -86,6 +88,8 @@ static int handle(struct vgpu_worker *w, const struct vgpu_packet *p, int *fds, 
     uint64_t seq = p->header.seq;
     switch (p->header.type) {
     case VGPU_WORKER_REQUEST:
+        vgpu_log(VGPU_LOG_DEBUG, "request", "request=%u seq=%llu bytes=%u", p->request_id,
+                 (unsigned long long)seq, p->length);
         vgpu_mailbox_request(&w->mailbox, seq, p->request_id, p->bytes, p->length);
         return 0;
     case VGPU_WORKER_CANCEL:

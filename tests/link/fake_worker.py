@@ -150,6 +150,11 @@ class Worker:
             os.pwrite(int(args['--account-fd']), struct.pack('=QI', int(rest[0]), int((rest + ['0'])[1])),
                       64 + 16 * int(args['--account-slot']))
             self.respond(seq)
+        elif command == 'usage':  # fills its own place among the figures: with a byte, or with anything
+            args = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+            os.pwrite(int(args['--account-fd']), os.urandom(1024) if rest[0] == 'random' else bytes([int(rest[0])]) * 1024,
+                      65536 + 1024 * int(args['--account-slot']))
+            self.respond(seq)
         elif command == 'account':  # the page as it sees it
             fd = int(sys.argv[sys.argv.index('--account-fd') + 1])
             head = struct.unpack('=II', os.pread(fd, 8, 0))

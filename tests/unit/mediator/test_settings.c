@@ -103,7 +103,7 @@ static void test_everything(void **state)
               " listen = /run/x.sock\r\n"
               "watch=/run/a b\n"
               "watch = /run/c\n"
-              "log_level = debug\nworker = /w\nworker_uid_base = 100000\n"
+              "log_level = debug\nlog_format = json\nworker = /w\nworker_uid_base = 100000\n"
               "admit_unknown = no\nmax_vms = 8\nlocal_vm_base = 5\nlocal_clients = 3\n"
               "local_window = 64M\n"
               "; another\n\n"
@@ -123,6 +123,7 @@ static void test_everything(void **state)
     assert_int_equal(s->watch_count, 2);
     assert_string_equal(s->watch[0], "/run/a b");
     assert_int_equal(s->log_level, VGPU_LOG_DEBUG);
+    assert_int_equal(s->log_format, VGPU_LOG_JSON);
     assert_int_equal(s->worker_uid_base, 100000);
     assert_false(s->admit_unknown);
     assert_int_equal(s->max_vms, 8);
@@ -168,6 +169,7 @@ static void test_errors(void **state)
     refuses("[mediator x]", 1, "takes nothing");
     refuses("[limits]\n\n[limits]", 3, "twice");
     refuses("[mediator]\nlog_level = loud", 2, "loud");
+    refuses("[mediator]\nlog_format = xml", 2, "neither text nor json");
     refuses("[mediator]\nadmit_unknown = maybe", 2, "maybe");
     refuses("[mediator]\nallow_pageable_access = maybe", 2, "maybe");
     refuses("[mediator]\nmax_vms = 0", 2, "max_vms");

@@ -51,11 +51,29 @@ void vgpu_text_append(struct vgpu_text *t, const char *bytes, size_t length)
     t->bytes[t->length] = 0;
 }
 
+/* How many bytes of UTF-8 begin here; 0: it is none, or longer than it has to be. */
+static size_t utf8_length(const unsigned char *c)
+{
+    size_t length = *c >= 0xf0 ? 4 : *c >= 0xe0 ? 3 : 2;
+    if (*c < 0xc2 || *c > 0xf4)
+        return 0;
+    for (size_t i = 1; i < length; i++)
+        if ((c[i] & 0xc0) != 0x80)
+            return 0;
+    bool wrong = (*c == 0xe0 && c[1] < 0xa0) || (*c == 0xed && c[1] > 0x9f) ||
+                 (*c == 0xf0 && c[1] < 0x90) || (*c == 0xf4 && c[1] > 0x8f);
+    return wrong ? 0 : length;
+}
+
 void vgpu_text_json(struct vgpu_text *t, const char *string)
 {
     vgpu_text_append(t, "\"", 1);
     for (const unsigned char *c = (const unsigned char *)string; *c; c++) {
-        if (*c == '"' || *c == '\\')
+        size_t length = utf8_length(c);
+        if (length) {
+            vgpu_text_append(t, (const char *)c, length);
+            c += length - 1;
+        } else if (*c == '"' || *c == '\\')
             vgpu_text_printf(t, "\\%c", *c);
         else if (*c < 0x20 || *c > 0x7e)
             vgpu_text_printf(t, "\\u%04x", *c);

@@ -17,7 +17,7 @@ void vgpu_text_printf(struct vgpu_text *text, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void vgpu_text_append(struct vgpu_text *text, const char *bytes, size_t length);
 
-/* "text" as JSON has it, in quotes; what is not ASCII and printable as an escape. */
+/* "text" as JSON has it, in quotes; control characters and what is no UTF-8 as escapes. */
 void vgpu_text_json(struct vgpu_text *text, const char *string);
 
 /* Hands out the bytes, which are the caller's to free, and starts anew. NULL: there was no memory.

@@ -191,11 +191,16 @@ bool vgpu_control_follow(struct vgpu_control_client *c, uint64_t since)
     return true;
 }
 
+static bool has_events(const struct vgpu_control_client *c)
+{
+    return c->follows && !c->waits && !c->closing && c->control->m->events->last > c->since;
+}
+
 /* What is new, as far as the client reads. */
 static void push_events(struct vgpu_control_client *c)
 {
     const struct vgpu_events *events = c->control->m->events;
-    while (c->follows && !c->waits && unsent(c) < UNREAD_MAX) {
+    while (has_events(c) && unsent(c) < UNREAD_MAX) {
         uint64_t lost;
         const struct vgpu_event *e = vgpu_events_after(events, c->since, &lost);
         if (!e)
@@ -285,9 +290,11 @@ static void settle(struct vgpu_control_client *c)
         fail(c, VGPU_CODE_INVALID, "the line is longer than 65536 bytes");
         c->closing = true;
     }
-    push_events(c);
-    if (!flush(c))
-        return;
+    do {
+        push_events(c);
+        if (!flush(c))
+            return;
+    } while (!unsent(c) && has_events(c));
     if (!unsent(c) && !c->waits && (c->closing || (c->ended && !line && !c->follows))) {
         drop(c);
         return;

@@ -19,7 +19,9 @@ static struct json_object *parse(const char *line, size_t length, struct vgpu_ch
     struct json_object *json = json_tokener_parse_ex(tokener, line, (int)length);
     enum json_tokener_error state = json_tokener_get_error(tokener);
     size_t end = json_tokener_get_parse_end(tokener);
-    if (state == json_tokener_continue)
+    if (memchr(line, 0, length)) /* where json-c takes it for the end */
+        vgpu_change_fail(error, VGPU_CODE_INVALID, "the line is no JSON: it has a NUL in it");
+    else if (state == json_tokener_continue)
         vgpu_change_fail(error, VGPU_CODE_INVALID, "the line is no whole JSON object");
     else if (state != json_tokener_success)
         vgpu_change_fail(error, VGPU_CODE_INVALID, "the line is no JSON: %s at byte %zu",
@@ -52,7 +54,7 @@ int vgpu_control_request_read(struct vgpu_control_request *r, const char *line, 
 {
     struct json_object *value;
     *r = (struct vgpu_control_request){0};
-    while (length && strchr(" \t\r", line[length - 1]))
+    while (length && (line[length - 1] == ' ' || line[length - 1] == '\r'))
         length--;
     r->json = parse(line, length, error);
     if (!r->json)

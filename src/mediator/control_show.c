@@ -187,7 +187,7 @@ static void show_policy(const struct vgpu_mediator *m, const struct known *k,
                      (uint64_t)(share.burst_ns / VGPU_NS_PER_MS),
                      s && s->memory ? s->memory : m->settings->default_memory,
                      s && s->sessions ? s->sessions : m->settings->default_sessions,
-                     s && s->queue ? s->queue : VGPU_SETTINGS_QUEUE);
+                     s && s->queue ? s->queue : m->settings->default_queue);
 }
 
 static void show_life(const struct vgpu_mediator *m, const struct known *k, struct vgpu_text *text)

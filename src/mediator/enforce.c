@@ -101,6 +101,7 @@ void vgpu_enforce_settings(struct vgpu_mediator *m, struct vgpu_tenant *t)
     struct vgpu_sched_tenant share = vgpu_admit_share(vm, priority, t->seat->gpu);
     bool shown = priority != t->priority;
     t->max_sessions = vm && vm->sessions ? vm->sessions : m->settings->default_sessions;
+    t->queue = vm && vm->queue ? vm->queue : m->settings->default_queue;
     t->priority = priority;
     vgpu_seat_change(m, t, &share, memory);
     /* A pool that lost its GPUs meanwhile is none to go to. */

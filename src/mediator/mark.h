@@ -14,7 +14,7 @@
 #include "mediator/settings.h"
 #include "registry/model.h"
 
-#define VGPU_MARK_WATCHDOG 5u /* faults that one of the watchdog's counts for: others waited */
+#define VGPU_MARK_WATCHDOG 10u /* faults that one of the watchdog's counts for: others waited */
 
 struct vgpu_mark {
     struct vgpu_list node;

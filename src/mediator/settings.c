@@ -23,7 +23,7 @@ struct vgpu_settings *vgpu_settings_default(void)
     s->default_queue = 512;
     s->default_memory = 1ull << 30;
     s->context_memory = 526ull << 20; /* as measured on an H200 */
-    s->quarantine_faults = 10;
+    s->quarantine_faults = 30;
     s->quarantine_window_s = 60;
     s->quarantine_s = 300;
     s->mode = VGPU_SCHED_WEIGHTED;

@@ -16,12 +16,11 @@
 
 #define VGPU_POOL_COUNT      26u /* A to Z */
 #define VGPU_POOL_MAX_GPUS   16u
-#define VGPU_SETTINGS_WATCH  16u   /* directories */
-#define VGPU_SETTINGS_VMS    4096u /* [vm] and [local] sections, each */
-#define VGPU_SETTINGS_QUEUE  512u  /* launches in flight of a VM that does not say */
-#define VGPU_SETTINGS_FAULTS 64u   /* that are counted before a quarantine, at most */
-#define VGPU_SETTINGS_ERROR  512u  /* bytes for a message */
-#define VGPU_SETTINGS_QUEUE  65536u
+#define VGPU_SETTINGS_WATCH  16u    /* directories */
+#define VGPU_SETTINGS_VMS    4096u  /* [vm] and [local] sections, each */
+#define VGPU_SETTINGS_FAULTS 64u    /* that are counted before a quarantine, at most */
+#define VGPU_SETTINGS_ERROR  512u   /* bytes for a message */
+#define VGPU_SETTINGS_QUEUE  65536u /* at most */
 #define VGPU_SETTINGS_NO_UID UINT32_MAX
 
 enum vgpu_backend_kind { VGPU_GPU_SOFTWARE, VGPU_GPU_CUDA };
@@ -65,7 +64,6 @@ struct vgpu_vm_setting {
     uint32_t weight;   /* 0: the default */
     uint32_t rate;     /* thousandths of a GPU's time, 0: no limit */
     uint32_t burst_ms; /* 0: the default */
-    uint32_t queue;    /* the registry's: launches in flight; 0: the default */
     bool in_file;      /* it has a section; false: only the registry speaks of it */
     bool registered;   /* it has a section, or is in the registry */
     uint32_t uid;      /* of its workers; VGPU_SETTINGS_NO_UID: base + index */

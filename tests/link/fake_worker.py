@@ -155,6 +155,11 @@ class Worker:
             os.pwrite(int(args['--account-fd']), os.urandom(1024) if rest[0] == 'random' else bytes([int(rest[0])]) * 1024,
                       65536 + 1024 * int(args['--account-slot']))
             self.respond(seq)
+        elif command == 'fault':  # counts a failed call of that status, as vgpu/usage.h says
+            args = dict(zip(sys.argv[1:], sys.argv[2:]))
+            os.pwrite(int(args['--account-fd']), struct.pack('=IIQ', int(rest[0]), 0, 1),
+                      65536 + 1024 * int(args['--account-slot']) + 11 * 8 + 32 * 8)
+            self.respond(seq)
         elif command == 'account':  # the page as it sees it
             fd = int(sys.argv[sys.argv.index('--account-fd') + 1])
             head = struct.unpack('=II', os.pread(fd, 8, 0))

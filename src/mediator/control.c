@@ -26,6 +26,7 @@
 
 #define CLIENTS_MAX   64u
 #define READERS_MAX   32u
+#define BACKLOG       256 /* more than can be let in: each of them is told so */
 #define GROUPS_MAX    256 /* of a peer; one in more is taken for one in none */
 #define REST_NS       (100 * VGPU_NS_PER_MS)
 #define ROUND_NS      VGPU_NS_PER_MS /* for requests, in one round of the loop */
@@ -193,7 +194,7 @@ int vgpu_control_listen(struct vgpu_mediator *m, char *why)
         return -EEXIST;
     }
     unlink(path); /* the lock is ours: a socket that is there is nobody's */
-    rc = vgpu_net_listen(path, CLIENTS_MAX);
+    rc = vgpu_net_listen(path, BACKLOG);
     if (rc >= 0) {
         control->listener.fd = rc;
         /* Anybody may connect; who it is decides who stays. */

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -222,6 +223,7 @@ class Who(Case):
         self.mediator_keys = 'admin_group = daemon\nreaders = %s\n' % self.readers
         super().setUp()
         os.chmod(self.folder, 0o711)
+        os.chmod(tempfile.gettempdir(), os.stat(tempfile.gettempdir()).st_mode | 0o711)
 
     def nobody(self, *requests, groups=''):
         out = subprocess.run([sys.executable, '-c', AS_NOBODY, self.path,

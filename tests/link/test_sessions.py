@@ -107,7 +107,7 @@ class Routing(Case):
         args = json.loads(self.ok(self.device(8).ask(say('args'))).data)
         said = dict(zip(args[::2], args[1::2]))
         expected = {'--fd': '3', '--vm': '8', '--session': '0', '--backend': 'software', '--memory': '999',
-                    '--account-fd': '4', '--account-slot': '0', '--log-level': 'debug'}
+                    '--account-fd': '4', '--account-slot': '0', '--queue': '512', '--log-level': 'debug'}
         if os.getuid() == 0:
             self.assertEqual(said.pop('--uid'), said.pop('--gid'))
         self.assertEqual(said, expected)

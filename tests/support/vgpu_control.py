@@ -18,8 +18,8 @@ class Failed(Exception):
 class Control:
     def __init__(self, path):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(path)  # waits while the queue of those who want in is full
         self.sock.settimeout(TIMEOUT_S)
-        self.sock.connect(path)
         self.buffer = b''
         self.last = 0
 

@@ -104,6 +104,7 @@ static void test_everything(void **state)
               "watch=/run/a b\n"
               "watch = /run/c\n"
               "log_level = debug\nlog_format = json\nworker = /w\nworker_uid_base = 100000\n"
+              "control = /run/c\nregistry = /var/r\nadmin_group = wheel\nreaders = yes\n"
               "admit_unknown = no\nmax_vms = 8\nlocal_vm_base = 5\nlocal_clients = 3\n"
               "local_window = 64M\n"
               "; another\n\n"
@@ -114,7 +115,8 @@ static void test_everything(void **state)
               "memory = 2G\nsessions = 3\nqueue = 12\nuid = 4242\n"
               "[vm 0x10]\n"
               "[local 1000]\nvm = 9\npriority = 0\nallow = no\n"
-              "[limits]\nsessions = 5\nqueue = 99\nmemory = 64M\n"
+              "[limits]\nquarantine_faults = 0\nquarantine_window_s = 9\nquarantine_s = "
+              "8\nsessions = 5\nqueue = 99\nmemory = 64M\n"
               "[scheduler]\nquantum_ms = 7\naging_ms = 100\nmode = strict\nlow = 2\nhigh = "
               "9\nleases = 2\nlinger_us = 0\n"
               "watchdog_ms = 200\nanswer_ms = 3000\nstart_ms = 4000");
@@ -127,6 +129,13 @@ static void test_everything(void **state)
     assert_int_equal(s->worker_uid_base, 100000);
     assert_false(s->admit_unknown);
     assert_int_equal(s->max_vms, 8);
+    assert_string_equal(s->control, "/run/c");
+    assert_string_equal(s->registry, "/var/r");
+    assert_string_equal(s->admin_group, "wheel");
+    assert_true(s->readers);
+    assert_int_equal(s->quarantine_faults, 0);
+    assert_int_equal(s->quarantine_window_s, 9);
+    assert_int_equal(s->quarantine_s, 8);
     assert_int_equal(s->local_clients, 3);
     assert_int_equal(s->local_window, 64 << 20);
     assert_string_equal(vgpu_settings_pools(s, pools), "B Z");
@@ -216,6 +225,9 @@ static void test_errors(void **state)
     refuses("[scheduler]\nwatchdog_ms = 1", 2, "watchdog_ms");
     refuses("[scheduler]\nfoo = 1", 2, "unknown key 'foo'");
     refuses("[limits]\nfoo = 1", 2, "unknown key 'foo'");
+    refuses("[limits]\nquarantine_faults = 65", 2, "quarantine_faults");
+    refuses("[limits]\nquarantine_s = 0", 2, "quarantine_s");
+    refuses("[mediator]\nreaders = perhaps", 2, "neither yes nor no");
     char error[VGPU_SETTINGS_ERROR], longer[2000];
     memset(longer, 'a', sizeof(longer));
     assert_null(vgpu_settings_parse("n", longer, sizeof(longer), error));

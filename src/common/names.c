@@ -2,6 +2,8 @@
 /* Tables from the contracts' X-macros; see names.h. */
 #include "common/names.h"
 
+#include <stddef.h>
+
 #include "vgpu/curesult.h"
 #include "vgpu/registers.h"
 
@@ -19,13 +21,14 @@ const char *vgpu_curesult_name(uint32_t status)
 
 bool vgpu_curesult_is_known(uint32_t status)
 {
-    switch (status) {
-#define VGPU_CASE(value, name, text)                                                               \
-    case value:                                                                                    \
-        return true;
-        VGPU_CURESULT_LIST(VGPU_CASE)
-#undef VGPU_CASE
-    }
+    static const uint32_t known[] = {
+#define VGPU_ITEM(value, name, text) value,
+        VGPU_CURESULT_LIST(VGPU_ITEM)
+#undef VGPU_ITEM
+    };
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (known[i] == status)
+            return true;
     return false;
 }
 

@@ -20,7 +20,7 @@
 #include "exporter/metrics.h"
 
 #define CONNECTIONS_MAX 512u
-#define IDLE_S          5u    /* for a connection on which nothing comes */
+#define IDLE_S          5u     /* for a connection on which nothing comes */
 #define REQUEST_BYTES   16384u /* of memory for each connection: headers are what comes */
 
 struct vgpu_server {

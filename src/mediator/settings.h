@@ -16,11 +16,11 @@
 
 #define VGPU_POOL_COUNT      26u /* A to Z */
 #define VGPU_POOL_MAX_GPUS   16u
-#define VGPU_SETTINGS_WATCH  16u   /* directories */
-#define VGPU_SETTINGS_VMS    4096u /* [vm] and [local] sections, each */
-#define VGPU_SETTINGS_FAULTS 64u   /* that are counted before a quarantine, at most */
-#define VGPU_SETTINGS_ERROR  512u  /* bytes for a message */
-#define VGPU_SETTINGS_QUEUE  65536u
+#define VGPU_SETTINGS_WATCH  16u    /* directories */
+#define VGPU_SETTINGS_VMS    4096u  /* [vm] and [local] sections, each */
+#define VGPU_SETTINGS_FAULTS 64u    /* that are counted before a quarantine, at most */
+#define VGPU_SETTINGS_ERROR  512u   /* bytes for a message */
+#define VGPU_SETTINGS_QUEUE  65536u /* at most */
 #define VGPU_SETTINGS_NO_UID UINT32_MAX
 
 enum vgpu_backend_kind { VGPU_GPU_SOFTWARE, VGPU_GPU_CUDA };
@@ -122,12 +122,6 @@ struct vgpu_settings *vgpu_settings_parse(const char *name, const char *text, si
 
 /* Whether it depends on the host's GPUs who is in which pool. */
 bool vgpu_settings_need_gpus(const struct vgpu_settings *s);
-
-/*
- * Gives settings that were just read what cannot change while the mediator runs, from those that
- * hold; old may only be freed then. Whether they wanted something else there.
- */
-bool vgpu_settings_keep_fixed(struct vgpu_settings *fresh, struct vgpu_settings *old);
 
 /* Whether two pools were asked to be the same. */
 bool vgpu_settings_same_pool(const struct vgpu_pool_setting *a, const struct vgpu_pool_setting *b);

@@ -123,6 +123,12 @@ struct vgpu_settings *vgpu_settings_parse(const char *name, const char *text, si
 /* Whether it depends on the host's GPUs who is in which pool. */
 bool vgpu_settings_need_gpus(const struct vgpu_settings *s);
 
+/*
+ * Gives settings that were just read what cannot change while the mediator runs, from those that
+ * hold; old may only be freed then. Whether they wanted something else there.
+ */
+bool vgpu_settings_keep_fixed(struct vgpu_settings *fresh, struct vgpu_settings *old);
+
 /* Whether two pools were asked to be the same. */
 bool vgpu_settings_same_pool(const struct vgpu_pool_setting *a, const struct vgpu_pool_setting *b);
 

@@ -82,16 +82,26 @@ static void begin(struct vgpu_control_client *c, bool has_id, uint64_t id)
         vgpu_text_printf(&c->out, "{\"id\": null");
 }
 
+/* It gets a turn: to do a request, or only to send what there is. */
+static void wake(struct vgpu_control_client *c)
+{
+    struct vgpu_control *control = c->control;
+    struct vgpu_loop *loop = control->m->loop;
+    if (vgpu_list_empty(&c->ready))
+        vgpu_list_append(&control->ready, &c->ready);
+    if (!control->turn.place)
+        vgpu_loop_timer_set(loop, &control->turn, vgpu_loop_now(loop));
+}
+
 /* The request is through. The bytes go when its turn is over. */
 static void end(struct vgpu_control_client *c)
 {
     vgpu_text_printf(&c->out, "}\n");
     if (c->out.failed)
         c->closing = true; /* half an answer is none */
-    bool waited = c->waits;
+    if (c->waits)
+        wake(c);
     c->waits = false;
-    if (waited && !c->doing)
-        vgpu_control_client_settle(c);
 }
 
 void vgpu_control_answer(struct vgpu_control_client *c, struct vgpu_text *result)
@@ -208,11 +218,8 @@ static void do_one(struct vgpu_control_client *c)
     if (!found)
         return;
     size_t length = (size_t)(found - c->in);
-    if (length && strspn(c->in, " \t\r") < length) {
-        c->doing = true;
+    if (length && strspn(c->in, " \t\r") < length)
         do_line(c, c->in, length);
-        c->doing = false;
-    }
     c->in_used -= length + 1;
     memmove(c->in, found + 1, c->in_used);
     c->scanned = 0;
@@ -221,8 +228,7 @@ static void do_one(struct vgpu_control_client *c)
 /* After anything: what is to be waited for now. */
 void vgpu_control_client_settle(struct vgpu_control_client *c)
 {
-    struct vgpu_control *control = c->control;
-    struct vgpu_loop *loop = control->m->loop;
+    struct vgpu_loop *loop = c->control->m->loop;
     bool line = c->in && line_end(c);
     if (!line && c->in_used == VGPU_CONTROL_LINE && may_read(c)) {
         c->has_id = false;
@@ -238,11 +244,8 @@ void vgpu_control_client_settle(struct vgpu_control_client *c)
         vgpu_control_client_drop(c);
         return;
     }
-    if (line && may_read(c) && vgpu_list_empty(&c->ready)) {
-        vgpu_list_append(&control->ready, &c->ready);
-        if (!control->turn.place)
-            vgpu_loop_timer_set(loop, &control->turn, vgpu_loop_now(loop));
-    }
+    if (line && may_read(c))
+        wake(c);
     bool half = c->in_used && !line && !c->ended && may_read(c);
     if (!half)
         vgpu_loop_timer_cancel(loop, &c->line_timer);

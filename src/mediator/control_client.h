@@ -32,7 +32,6 @@ struct vgpu_control_client {
     uid_t uid;
     pid_t pid;
     bool may_change;
-    bool doing;   /* a request, right now */
     bool waits;   /* an answer is to come */
     bool ended;   /* it will send no more */
     bool closing; /* when everything is sent */

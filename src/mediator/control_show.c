@@ -331,7 +331,8 @@ void vgpu_show_pool(const struct vgpu_mediator *m, char pool, struct vgpu_text *
 void vgpu_show_pools(const struct vgpu_mediator *m, struct vgpu_text *text)
 {
     bool any = false;
-    for (char pool = 'A'; pool <= 'Z'; pool++) {
+    for (uint32_t p = 0; p < VGPU_POOL_COUNT; p++) {
+        char pool = (char)('A' + p);
         if (!is_pool(m, pool))
             continue;
         if (any)

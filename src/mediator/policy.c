@@ -116,7 +116,6 @@ struct vgpu_policy_change *vgpu_policy_change_new(void)
     }
     c->job = job;
     c->uid = c->pid = -1;
-    vgpu_list_init(&c->node);
     return c;
 }
 
@@ -321,15 +320,31 @@ static void committed(struct vgpu_policy *p, struct vgpu_policy_change *c)
     finish(p, c, job->rc ? &error : NULL);
 }
 
+void vgpu_policy_push(struct vgpu_policy *p, struct vgpu_policy_change *c)
+{
+    c->next = NULL;
+    *p->waiting_end = c;
+    p->waiting_end = &c->next;
+    p->waiting_count++;
+}
+
+/* The first of those that wait; there is one. */
+static struct vgpu_policy_change *take(struct vgpu_policy *p)
+{
+    struct vgpu_policy_change *c = p->waiting;
+    p->waiting = c->next;
+    if (!p->waiting)
+        p->waiting_end = &p->waiting;
+    p->waiting_count--;
+    return c;
+}
+
 /* Starts the next change. Those that need no disk are done here. */
 void vgpu_policy_pump(struct vgpu_policy *p)
 {
-    while (!p->running && !vgpu_list_empty(&p->waiting)) {
-        struct vgpu_policy_change *c =
-            vgpu_list_entry(p->waiting.next, struct vgpu_policy_change, node);
+    while (!p->running && p->waiting) {
+        struct vgpu_policy_change *c = take(p);
         struct vgpu_change_error error;
-        vgpu_list_remove(&c->node);
-        p->waiting_count--;
         if (plan(p->m, c, &error)) {
             finish(p, c, &error);
             continue;
@@ -357,8 +372,7 @@ int vgpu_policy_change(struct vgpu_mediator *m, struct vgpu_policy_change *c,
     if (p->waiting_count >= VGPU_POLICY_WAITING)
         return vgpu_change_fail(error, VGPU_CODE_BUSY, "%u changes wait already: try again",
                                 p->waiting_count);
-    vgpu_list_append(&p->waiting, &c->node);
-    p->waiting_count++;
+    vgpu_policy_push(p, c);
     vgpu_policy_pump(p);
     return 0;
 }
@@ -443,7 +457,7 @@ int vgpu_policy_open(struct vgpu_mediator *m, char *why)
     p->m = m;
     p->source.fd = -1;
     p->timer.call = vgpu_policy_on_timer;
-    vgpu_list_init(&p->waiting);
+    p->waiting_end = &p->waiting;
     if (path) {
         p->registry = vgpu_registry_open(path, LOCK_WAIT_MS, &p->state, &rc, why);
         if (!p->registry)
@@ -500,10 +514,8 @@ void vgpu_policy_close(struct vgpu_mediator *m)
     vgpu_writer_stop(p->writer, drop_left);
     if (p->running)
         vgpu_policy_change_free(p->running);
-    vgpu_list_each(node, &p->waiting)
-    {
-        vgpu_policy_change_free(vgpu_list_entry(node, struct vgpu_policy_change, node));
-    }
+    while (p->waiting)
+        vgpu_policy_change_free(take(p));
     vgpu_registry_close(p->registry);
     vgpu_registry_state_free(&p->state);
     vgpu_mark_free_all(&m->marks);

@@ -16,7 +16,7 @@ struct vgpu_inventory;
 
 /* A change on its way. malloced; the policy's from vgpu_policy_change until done was called. */
 struct vgpu_policy_change {
-    struct vgpu_list node;
+    struct vgpu_policy_change *next;
     struct vgpu_change change;
     int64_t uid, pid; /* of who asked; -1: the mediator itself */
     /* Called once, with NULL when it was made; then it is freed. NULL: nobody wants to know. */
@@ -41,7 +41,7 @@ struct vgpu_policy {
     struct vgpu_writer *writer;
     struct vgpu_source source; /* the writer's */
     struct vgpu_timer timer;   /* the end of the next quarantine or drain */
-    struct vgpu_list waiting;  /* changes */
+    struct vgpu_policy_change *waiting, **waiting_end;
     struct vgpu_policy_change *running;
     uint32_t waiting_count;
     uint64_t changes; /* committed */
@@ -80,6 +80,8 @@ int vgpu_policy_audit(struct vgpu_mediator *m, struct vgpu_policy_read *read, ui
 /* Something was set aside for a time, or somebody had too many faults: sees to it soon. */
 void vgpu_policy_look(struct vgpu_mediator *m);
 
+/* Puts it behind those that wait, for the next pump. There is room (VGPU_POLICY_WAITING). */
+void vgpu_policy_push(struct vgpu_policy *policy, struct vgpu_policy_change *change);
 /* Starts the next change, if none is running. */
 void vgpu_policy_pump(struct vgpu_policy *policy);
 /* policy_time.c: the time has come to look. */

@@ -23,8 +23,7 @@ static struct vgpu_policy_change *own_change(struct vgpu_policy *p, enum vgpu_ch
     if (!c)
         return NULL;
     c->change.op = op;
-    vgpu_list_append(&p->waiting, &c->node);
-    p->waiting_count++;
+    vgpu_policy_push(p, c);
     return c;
 }
 

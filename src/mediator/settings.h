@@ -16,11 +16,11 @@
 
 #define VGPU_POOL_COUNT      26u /* A to Z */
 #define VGPU_POOL_MAX_GPUS   16u
-#define VGPU_SETTINGS_WATCH  16u   /* directories */
-#define VGPU_SETTINGS_VMS    4096u /* [vm] and [local] sections, each */
-#define VGPU_SETTINGS_FAULTS 64u   /* that are counted before a quarantine, at most */
-#define VGPU_SETTINGS_ERROR  512u  /* bytes for a message */
-#define VGPU_SETTINGS_QUEUE  65536u
+#define VGPU_SETTINGS_WATCH  16u    /* directories */
+#define VGPU_SETTINGS_VMS    4096u  /* [vm] and [local] sections, each */
+#define VGPU_SETTINGS_FAULTS 64u    /* that are counted before a quarantine, at most */
+#define VGPU_SETTINGS_ERROR  512u   /* bytes for a message */
+#define VGPU_SETTINGS_QUEUE  65536u /* at most */
 #define VGPU_SETTINGS_NO_UID UINT32_MAX
 
 enum vgpu_backend_kind { VGPU_GPU_SOFTWARE, VGPU_GPU_CUDA };

@@ -221,7 +221,7 @@ static int set_up(struct vgpu_registry *r, char *why)
 
 static int bring_up(struct vgpu_registry *r, struct vgpu_registry_state *state, char *why)
 {
-    int64_t version, starts;
+    int64_t version = 0, starts;
     char ignored[VGPU_REGISTRY_WHY];
     int rc = open_file(r, why);
     if (!rc)

@@ -224,7 +224,8 @@ static bool turn(struct vgpu_engine *e, enum vgpu_gate gate)
     if (gate == VGPU_GATE_OPEN || gate == VGPU_GATE_RECALLED) {
         bool ran = run_job(e);
         ran |= vgpu_channel_turn(&e->channel, false);
-        e->began |= ran;
+        /* A request that was only taken out of the ring has its job still to run. */
+        e->began |= ran && e->channel.hold != VGPU_HOLD_JOB;
         did |= ran;
     } else if (gate == VGPU_GATE_STOPPING && !e->began) {
         did |= e->began = run_one(e);

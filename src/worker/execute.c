@@ -83,6 +83,8 @@ void vgpu_executor_init(struct vgpu_executor *x, const struct vgpu_backend_ops *
 
 void vgpu_executor_destroy(struct vgpu_executor *x)
 {
+    if (x->calls.ops)
+        vgpu_inflight_forget(&x->inflight, &x->calls, NULL);
     vgpu_calls_destroy(&x->calls);
 }
 

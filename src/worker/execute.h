@@ -38,7 +38,7 @@ struct vgpu_executor {
 void vgpu_executor_init(struct vgpu_executor *x, const struct vgpu_backend_ops *ops,
                         struct vgpu_backend *backend, struct vgpu_account *account);
 
-/* After the engine thread; the backend is not called. */
+/* After the engine thread; of the backend only fences are ended. */
 void vgpu_executor_destroy(struct vgpu_executor *x);
 
 /* Runs the job; sets its status and output. */

@@ -187,7 +187,7 @@ static bool measure_pinned(struct job *job)
     for (; pinned >= MIDDLE_COPY; pinned /= 2)
         if ((result = bench_cu.cuMemAllocHost_(&locked, pinned)) != CUDA_ERROR_OUT_OF_MEMORY)
             break;
-    if (!bench_library_good(result, "cuMemAllocHost"))
+    if (!bench_library_good(result, "cuMemAllocHost") || !locked)
         return false;
     memset(locked, 0x5A, pinned);
     job->result->pinned_bytes = pinned;

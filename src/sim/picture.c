@@ -98,7 +98,11 @@ static void draw_times(const struct window *w, FILE *out, double y)
 {
     char number[32];
     double step = step_of(w->length, 8);
-    for (double t = ceil(w->from / step) * step; t <= w->from + w->length; t += step) {
+    const unsigned count = (unsigned)(w->length / step) + 1;
+    for (unsigned i = 0; i <= count; i++) {
+        double t = (ceil(w->from / step) + i) * step;
+        if (t > w->from + w->length)
+            break;
         double x = LEFT + (t - w->from) * w->scale;
         fprintf(out, "<path d=\"M%.1f %.1fv4\" stroke=\"#444\"/>\n", x, y);
         label(out, x, y + 16, "middle", time_text(t, number));
@@ -218,7 +222,9 @@ static double draw_latencies(const struct vgpu_sim_run *run, FILE *out, double t
         snprintf(number, sizeof(number), "%g %%", 100 * pow(10, -decade));
         label(out, LEFT - 6, y + 4, "end", number);
     }
-    for (double t = low; t <= high * 1.01; t *= 10) {
+    const unsigned decades = (unsigned)(log10(high / low) + 0.5);
+    for (unsigned i = 0; i <= decades; i++) {
+        double t = low * pow(10, i);
         double x = LEFT + width * log10(t / low) / log10(high / low);
         fprintf(out, "<path d=\"M%.1f %.1fv%d\" stroke=\"#ddd\"/>\n", x, top, CURVES);
         label(out, x, top + CURVES + 16, "middle", time_text(t, number));

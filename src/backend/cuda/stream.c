@@ -245,8 +245,11 @@ void cuda_streams_end(struct vgpu_backend *b, struct vgpu_driver_context *c)
     end_stream(b, &all->legacy);
     end_stream(b, &all->join);
     end_stream(b, &all->side);
-    while ((e = LIST_FIRST(&all->events)))
+    for (e = LIST_FIRST(&all->events); e;) {
+        struct vgpu_driver_event *next = LIST_NEXT(e, link);
         end_event(b, e);
+        e = next;
+    }
     while (all->spare) {
         struct cuda_mark *mark = all->spare;
         all->spare = mark->next;

@@ -112,11 +112,11 @@ static CUresult copy_box(struct sw_driver *d, const struct side *to, const struc
     CUresult status = sw_ready(d);
     if (status != CUDA_SUCCESS || !width || !height || !depth)
         return status;
-    uint8_t *t, *f;
+    uint8_t *t = NULL, *f = NULL;
     status = find_side(d, to, width, height, depth, &t);
     if (status == CUDA_SUCCESS)
         status = find_side(d, from, width, height, depth, &f);
-    if (status != CUDA_SUCCESS)
+    if (status != CUDA_SUCCESS || !t || !f)
         return status;
     for (size_t z = 0; z < depth; z++) {
         for (size_t y = 0; y < height; y++)

@@ -125,7 +125,7 @@ uint32_t vgpu_cuda_room(uint32_t opcode)
 /* Keeps what the host said about a failure, for logs. */
 static void keep_text(struct vgpu_thread *thread, const struct vgpu_answer *answer)
 {
-    uint32_t length = answer->data_length;
+    uint32_t length = answer ? answer->data_length : 0;
     if (length > VGPU_MAILBOX_BYTES)
         length = VGPU_MAILBOX_BYTES;
     if (length)
@@ -145,11 +145,11 @@ static CUresult take_answer(const struct vgpu_call_info *info, const struct vgpu
                         answer->data_length, slots, most);
         return CUDA_ERROR_UNKNOWN;
     }
-    if (slots)
+    if (slots && out)
         memcpy(out, answer->data, slots);
     if (fill_length)
         *fill_length = answer->data_length - slots;
-    if (answer->data_length > slots)
+    if (answer->data_length > slots && fill)
         memcpy(fill, answer->data + slots, answer->data_length - slots);
     return CUDA_SUCCESS;
 }
@@ -293,7 +293,7 @@ static CUresult send_by_mailbox(const struct vgpu_call_info *info, uint64_t cont
     if (!thread)
         return CUDA_ERROR_OUT_OF_MEMORY;
     slots[0] = context;
-    if (info->in_count)
+    if (info->in_count && in)
         memcpy(slots + 1, in, 8u * info->in_count);
     struct vgpu_call call = {.what = info->name,
                              .opcode = info->opcode,

@@ -162,6 +162,8 @@ static CUresult launch_kernel(struct vgpu_kernel_launch *launch, CUfunction hand
         result = vgpu_launch_send(stream, launch);
     if (launch->own)
         free(launch->own);
+    launch->own = NULL;
+    launch->arguments = NULL; /* were in scratch */
     return result;
 }
 

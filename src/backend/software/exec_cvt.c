@@ -170,6 +170,10 @@ static uint64_t convert(uint64_t raw, const struct ptx_insn *in)
     int64_t v = from_int ? extend(raw, st) : 0;
     if (from_int && !is_float(dt))
         return int_to_int(v, st, dt, sat);
+    /* +0 in every rounding. A compiler may convert an unsigned number by a subtraction from itself,
+     * which towards minus infinity leaves -0. */
+    if (from_int && v == 0)
+        return 0;
 
     double x = 0;
     if (st == PTX_F32) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * PTX ISA, rounding modifiers .rn .rz .rm .rp of add, sub, mul, fma, div, rcp and sqrt, with .ftz
- * and .sat, in both precisions; and the bounds of the .approx forms.
+ * and .sat, in both precisions, and of cvt from integers; and the bounds of the .approx forms.
  *
  * The expectation never changes the host's rounding mode: it takes the nearest result and the exact
  * sign of what that lacks (an error-free sum, or a residual computed with one rounding, whose sign
@@ -387,9 +387,80 @@ static void test_approx(void **state)
     bounded("rsqrt.approx.ftz.f64 %dx, %da;", true, reciprocal_root, 0x1p-20, 0);
 }
 
+/* An integer, of which the magnitude is given, as a float of `fraction` bits, with integers only.
+ */
+static uint64_t from_integer(bool negative, uint64_t m, unsigned fraction, unsigned bias)
+{
+    uint64_t sign = (uint64_t)negative << (fraction == 52 ? 63 : 31);
+    if (m == 0)
+        return 0; /* +0 in every rounding: nothing was rounded */
+    unsigned top = 63 - (unsigned)__builtin_clzll(m);
+    if (top > fraction) {
+        unsigned drop = top - fraction;
+        uint64_t left = m & (((uint64_t)1 << drop) - 1), half = (uint64_t)1 << (drop - 1);
+        m >>= drop;
+        bool up = now.mode == RN   ? left > half || (left == half && (m & 1))
+                  : now.mode == RM ? negative && left != 0
+                  : now.mode == RP ? !negative && left != 0
+                                   : false;
+        m += up;
+        if (m >> (fraction + 1)) {
+            m >>= 1;
+            top++;
+        }
+    } else {
+        m <<= fraction - top;
+    }
+    return sign | (uint64_t)(top + bias) << fraction | (m & (((uint64_t)1 << fraction) - 1));
+}
+static unsigned fraction; /* 23 or 52 */
+static uint64_t from_unsigned(uint64_t m)
+{
+    return from_integer(false, m, fraction, fraction == 52 ? 1023 : 127);
+}
+static uint64_t from_signed(int64_t x)
+{
+    uint64_t m = x < 0 ? 0 - (uint64_t)x : (uint64_t)x;
+    return from_integer(x < 0, m, fraction, fraction == 52 ? 1023 : 127);
+}
+#define FROM(name, expr)                                                                           \
+    static uint64_t name(uint64_t a, uint64_t b, uint64_t c)                                       \
+    {                                                                                              \
+        (void)b, (void)c;                                                                          \
+        return expr;                                                                               \
+    }
+FROM(from_u16, from_unsigned((uint16_t)a))
+FROM(from_s16, from_signed((int16_t)a))
+FROM(from_u32, from_unsigned((uint32_t)a))
+FROM(from_s32, from_signed((int32_t)a))
+FROM(from_u64, from_unsigned(a))
+FROM(from_s64, from_signed((int64_t)a))
+
+/* cvt from integers: rounded once, and zero is +0, also towards minus infinity */
+static void test_from_integers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *type, *source;
+        rig_ref ref;
+    } from[] = {{"u16", "%ha", from_u16}, {"s16", "%ha", from_s16}, {"u32", "%ra", from_u32},
+                {"s32", "%ra", from_s32}, {"u64", "%la", from_u64}, {"s64", "%la", from_s64}};
+    for (unsigned i = 0; i < sizeof(from) / sizeof(from[0]); i++)
+        for (unsigned mode = 0; mode < MODES; mode++)
+            for (unsigned wide = 0; wide < 2; wide++) {
+                char text[64];
+                now.mode = (enum mode)mode;
+                fraction = wide ? 52 : 23;
+                snprintf(text, sizeof(text), "cvt.%s.%s.%s %s, %s;", mode_names[mode],
+                         wide ? "f64" : "f32", from[i].type, wide ? "%dx" : "%fx", from[i].source);
+                rig_op(text, wide ? 'd' : 'f', from[i].ref);
+            }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {VGPU_TEST(test_f64), VGPU_TEST(test_f32),
-                                       VGPU_TEST(test_min_max_f64), VGPU_TEST(test_approx)};
+                                       VGPU_TEST(test_from_integers), VGPU_TEST(test_min_max_f64),
+                                       VGPU_TEST(test_approx)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

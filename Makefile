@@ -4,6 +4,7 @@
 #   make                    build the host and guest programs into build/
 #   make demo               two VMs share one GPU, here and now
 #   make test               every test, one summary
+#   make fuzz               search at random for what breaks the parsers, ten minutes each and more
 #   make lint               formatting, clang-tidy, cppcheck
 #   make test-qemu-versions compile the device in QEMU 5.2, 7.2 and 10.0
 #   make install            DESTDIR and PREFIX as usual
@@ -12,7 +13,7 @@
 PREFIX ?= /usr/local
 MESON_SETUP = meson setup --fatal-meson-warnings
 
-.PHONY: all demo test lint test-qemu-versions install clean distclean
+.PHONY: all demo test fuzz lint test-qemu-versions install clean distclean
 
 all: build/build.ninja
 	ninja -C build
@@ -30,6 +31,9 @@ demo:
 
 test:
 	tests/run
+
+fuzz:
+	tests/run --only fuzz --fuzz-seconds 600 --fuzz-seed 0
 
 lint:
 	tools/setup lint

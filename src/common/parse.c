@@ -3,6 +3,8 @@
 #include "common/parse.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 
 #include "vgpu/registers.h"
@@ -117,6 +119,15 @@ int vgpu_parse_bool(const char *text, bool *out)
         }
     }
     return -EINVAL;
+}
+
+int vgpu_parse_fd(const char *text, int *out)
+{
+    uint32_t fd;
+    if (vgpu_parse_u32(text, 0, INT_MAX, &fd) || fcntl((int)fd, F_GETFD) < 0)
+        return -EBADF;
+    *out = (int)fd;
+    return 0;
 }
 
 /* Whether a dash stands before byte i. */

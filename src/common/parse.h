@@ -22,6 +22,9 @@ int vgpu_parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *out)
 /* yes, no, true, false, on, off, 1, 0. Returns 0 or -EINVAL. */
 int vgpu_parse_bool(const char *text, bool *out);
 
+/* The number of a descriptor that is open in this process. Returns 0, or -EBADF for all else. */
+int vgpu_parse_fd(const char *text, int *out);
+
 /* A GPU's UUID as CUDA's tools write it, GPU-8-4-4-4-12 hexadecimal digits; "GPU-" may be missing.
  * Returns 0 or -EINVAL. */
 #define VGPU_UUID_TEXT 41u

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* vgpu-exporter's command line, and its end. */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
-#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -98,7 +96,6 @@ static int read_arguments(int argc, char **argv, struct arguments *a)
         {"help", no_argument, NULL, HELP},
         {0},
     };
-    uint32_t fd;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
         case CONTROL:
@@ -128,9 +125,8 @@ static int read_arguments(int argc, char **argv, struct arguments *a)
                 return usage("--log-format '%s': use text or json", optarg);
             break;
         case READY_FD:
-            if (vgpu_parse_u32(optarg, 0, INT_MAX, &fd) || fcntl((int)fd, F_GETFD) < 0)
+            if (vgpu_parse_fd(optarg, &a->ready_fd))
                 return usage("--ready-fd %s: no open descriptor", optarg);
-            a->ready_fd = (int)fd;
             break;
         case VERSION:
             printf("vgpu-exporter %s\n", VGPU_VERSION);

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,7 +61,6 @@ static int read_arguments(int argc, char **argv, struct arguments *a)
         {"help", no_argument, NULL, HELP},
         {0},
     };
-    uint32_t fd;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
         case WATCH:
@@ -83,9 +81,8 @@ static int read_arguments(int argc, char **argv, struct arguments *a)
             a->worker = optarg;
             break;
         case READY_FD:
-            if (vgpu_parse_u32(optarg, 0, INT_MAX, &fd) || fcntl((int)fd, F_GETFD) < 0)
+            if (vgpu_parse_fd(optarg, &a->ready_fd))
                 return usage("--ready-fd %s: no open descriptor", optarg);
-            a->ready_fd = (int)fd;
             break;
         case VERSION:
             printf("vgpu-mediator %s\n", VGPU_VERSION);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/array_format.h"
+#include "vgpu/array_format.h"
 #include "driver_calls.h"
 
 /* What it takes at the least; 0: more than 64 bits, or no such format. */

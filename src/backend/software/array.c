@@ -3,7 +3,7 @@
  * software.h. */
 #include <string.h>
 
-#include "backend/array_format.h"
+#include "vgpu/array_format.h"
 #include "ptx_image.h"
 
 #define MAX_WIDTH  131072u

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/array_format.h"
+#include "vgpu/array_format.h"
 #include "software.h"
 #include "sw_driver.h"
 #include "vgpu/cuda.h"

@@ -3,7 +3,7 @@
  */
 #include <string.h>
 
-#include "backend/array_format.h"
+#include "vgpu/array_format.h"
 #include "ptx.h"
 #include "ptx_image.h"
 

@@ -3,25 +3,7 @@
 #include <stdlib.h>
 
 #include "guest/cuda/internal.h"
-
-static unsigned format_bytes(CUarray_format format)
-{
-    switch ((int)format) {
-    case CU_AD_FORMAT_UNSIGNED_INT8:
-    case CU_AD_FORMAT_SIGNED_INT8:
-        return 1;
-    case CU_AD_FORMAT_UNSIGNED_INT16:
-    case CU_AD_FORMAT_SIGNED_INT16:
-    case CU_AD_FORMAT_HALF:
-        return 2;
-    case CU_AD_FORMAT_UNSIGNED_INT32:
-    case CU_AD_FORMAT_SIGNED_INT32:
-    case CU_AD_FORMAT_FLOAT:
-        return 4;
-    default:
-        return 0;
-    }
-}
+#include "vgpu/array_format.h"
 
 static bool channels_are_good(unsigned channels)
 {
@@ -41,7 +23,7 @@ CUresult cuArray3DCreate_v2(CUarray *pHandle, const CUDA_ARRAY3D_DESCRIPTOR *pAl
     if (!pHandle || !d || d->Width == 0 || d->Width > most || d->Height > most || d->Depth > most ||
         !channels_are_good(d->NumChannels) || (d->Depth && !d->Height))
         return CUDA_ERROR_INVALID_VALUE;
-    unsigned element_bytes = format_bytes(d->Format) * d->NumChannels;
+    unsigned element_bytes = vgpu_array_format_bytes(d->Format) * d->NumChannels;
     if (element_bytes == 0 || (d->Flags & ~CUDA_ARRAY3D_SURFACE_LDST))
         return vgpu_cuda_not_supported("an array of that format or with those flags");
     struct vgpu_array *array = vgpu_object_new(VGPU_KIND_ARRAY, context);
@@ -216,10 +198,10 @@ static CUresult read_resource(struct vgpu_context *context, const CUDA_RESOURCE_
         s->pitch = d->res.pitch2D.pitchInBytes;
         if (s->width == 0 || s->height == 0 || s->width > UINT32_MAX || s->height > UINT32_MAX ||
             s->pitch > UINT32_MAX ||
-            s->pitch < s->width * format_bytes((CUarray_format)s->format) * s->channels)
+            s->pitch < s->width * vgpu_array_format_bytes((CUarray_format)s->format) * s->channels)
             return CUDA_ERROR_INVALID_VALUE;
         bytes = (uint64_t)(s->height - 1) * s->pitch +
-                s->width * format_bytes((CUarray_format)s->format) * s->channels;
+                s->width * vgpu_array_format_bytes((CUarray_format)s->format) * s->channels;
         break;
     case CU_RESOURCE_TYPE_MIPMAPPED_ARRAY:
         return vgpu_cuda_not_supported("a mipmapped texture");
@@ -228,7 +210,7 @@ static CUresult read_resource(struct vgpu_context *context, const CUDA_RESOURCE_
     }
     if (!channels_are_good(s->channels) || bytes == 0)
         return CUDA_ERROR_INVALID_VALUE;
-    if (!format_bytes((CUarray_format)s->format))
+    if (!vgpu_array_format_bytes((CUarray_format)s->format))
         return vgpu_cuda_not_supported("a texture of that format");
     return vgpu_memory_check(context, s->address, bytes);
 }

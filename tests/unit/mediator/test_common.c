@@ -46,6 +46,13 @@ static void test_numbers(void **state)
     assert_int_equal(vgpu_parse_bool("yes", &b), 0);
     assert_true(b);
     assert_int_equal(vgpu_parse_bool("Yes", &b), -EINVAL);
+    int fd = -1;
+    assert_int_equal(vgpu_parse_fd("0", &fd), 0);
+    assert_int_equal(fd, 0);
+    assert_int_equal(vgpu_parse_fd("2147483647", &fd), -EBADF); /* not open */
+    assert_int_equal(vgpu_parse_fd("2147483648", &fd), -EBADF); /* no int */
+    assert_int_equal(vgpu_parse_fd("-1", &fd), -EBADF);
+    assert_int_equal(fd, 0);
     uint32_t p = 9;
     assert_int_equal(vgpu_parse_priority("2", &p), 0);
     assert_int_equal(p, 2);

@@ -1,7 +1,7 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What every backend has to know of an array's elements. */
-#ifndef VGPU_BACKEND_ARRAY_FORMAT_H
-#define VGPU_BACKEND_ARRAY_FORMAT_H
+/* SPDX-License-Identifier: MIT */
+/* What the guest's library and every backend have to know of an array's elements. */
+#ifndef VGPU_ARRAY_FORMAT_H
+#define VGPU_ARRAY_FORMAT_H
 
 #include <stdint.h>
 

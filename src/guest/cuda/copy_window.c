@@ -7,8 +7,8 @@
  * the copy is over for the program when the last piece was filled; who comes next waits for the
  * fences.
  */
-#include "guest/cuda/bulk.h"
 #include "guest/cuda/copy.h"
+#include "guest/cuda/copy_team.h"
 #include "guest/staging.h"
 
 /* Bytes of a piece. Where a processor does the host's half of the work, pieces should still be in
@@ -133,24 +133,18 @@ static void pack(const struct vgpu_place *host, const struct part *p, uint8_t *p
 {
     for (size_t z = 0; z < p->slices; z++)
         for (size_t y = 0; y < p->rows; y++, piece += p->width)
-            memcpy(piece, vgpu_host_row(host, p->y + y, p->z + z) + p->x, p->width);
+            vgpu_copy_team_copy(piece, vgpu_host_row(host, p->y + y, p->z + z) + p->x, p->width,
+                                false);
 }
 
 /* And out of it. That the host's bytes are there was seen by acquiring the fence's answer. */
 static void unpack(const struct vgpu_place *host, const struct part *p, const uint8_t *piece,
                    bool bulk)
 {
-    for (size_t z = 0; z < p->slices; z++) {
-        for (size_t y = 0; y < p->rows; y++, piece += p->width) {
-            uint8_t *row = vgpu_host_row(host, p->y + y, p->z + z) + p->x;
-            if (bulk)
-                vgpu_bulk_copy(row, piece, p->width);
-            else
-                memcpy(row, piece, p->width);
-        }
-    }
-    if (bulk)
-        vgpu_bulk_end();
+    for (size_t z = 0; z < p->slices; z++)
+        for (size_t y = 0; y < p->rows; y++, piece += p->width)
+            vgpu_copy_team_copy(vgpu_host_row(host, p->y + y, p->z + z) + p->x, piece, p->width,
+                                bulk);
 }
 
 /* Makes sure that nothing uses the piece. What it says is the failure of what used it. */

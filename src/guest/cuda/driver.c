@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "guest/cuda/copy_team.h"
 #include "guest/cuda/internal.h"
 #include "guest/deadline.h"
 #include "guest/guest.h"
@@ -52,6 +53,7 @@ static void set_up(void)
     have_key = pthread_key_create(&thread_key, free_thread) == 0;
     pthread_atfork(NULL, NULL, after_fork);
     vgpu_cuda.debug = secure_getenv("VGPU_CUDA_DEBUG") != NULL;
+    vgpu_copy_team_set_up();
 }
 
 struct vgpu_thread *vgpu_cuda_new_thread(void)

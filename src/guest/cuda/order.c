@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "guest/cuda/internal.h"
+#include "guest/cuda/thread.h"
 
 #define LOOK_FIRST_NS 50000u   /* between two looks at whether a stream came to its callback, */
 #define LOOK_LAST_NS  2000000u /* growing to this */
@@ -123,14 +124,9 @@ static bool start_threads(void)
 {
     if (order.started)
         return true;
-    pthread_t sender, runner;
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    bool good = pthread_create(&sender, &attributes, send_freed, NULL) == 0;
     /* A sender without a runner does no harm: it finds nothing to do. */
-    good = good && pthread_create(&runner, &attributes, run_callbacks, NULL) == 0;
-    pthread_attr_destroy(&attributes);
+    bool good =
+        vgpu_cuda_thread_start(send_freed, NULL) && vgpu_cuda_thread_start(run_callbacks, NULL);
     order.started = good;
     return good;
 }

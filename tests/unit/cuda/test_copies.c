@@ -275,6 +275,7 @@ static void test_failures(void **state)
 
 int main(void)
 {
+    setenv("VGPU_COPY_THREADS", "3", 1); /* also where there are few processors */
 #define CHANNEL_TEST(f)                                                                            \
     cmocka_unit_test_setup_teardown(f, fake_channel_setup, fake_channel_teardown)
     const struct CMUnitTest tests[] = {

@@ -24,7 +24,8 @@
 #define LOCK_SPINS       64u
 #define LOCK_SLEEP_NS    5000000u /* then it is looked whether the channel still lives */
 #define ENABLE_LIMIT_MS  10000u
-#define TOKEN_GENERATION (1u << 22) /* how many tokens a slot has */
+#define ROOM_UNITS       (VGPU_RING_UNITS / 8) /* to wait for when the ring was full */
+#define TOKEN_GENERATION (1u << 22)            /* how many tokens a slot has */
 
 /* ---- Checks ---- */
 
@@ -101,19 +102,34 @@ static int check_record(const struct vgpu_channel_record *record)
     return 0;
 }
 
-/* Writes the record, waits for room. The lock is held. False: the channel died. */
-static bool write_record(struct vgpu_channel *channel, struct vgpu_ring_record *header,
-                         const struct vgpu_channel_record *record)
+static_assert(ROOM_UNITS >= VGPU_RING_RECORD_UNITS_MAX, "then any record fits");
+
+/*
+ * Waits until an eighth of the ring is free. Who writes faster than the worker runs would find it
+ * full at each record, and look for room all the time, at a line that the worker writes and on a
+ * processor that it may share. So it sleeps while there is enough to run, and then writes many.
+ */
+static bool wait_for_room(struct vgpu_channel *channel)
 {
     struct vgpu_channel_pause pause = {0};
-    while (!vgpu_ring_client_write(&channel->submit, header, record->parts, record->count)) {
-        if (channel->submit.broken)
-            vgpu_channel_kill(channel, VGPU_DEATH_COUNTER, 0);
+    while (vgpu_ring_client_room(&channel->submit) < ROOM_UNITS) {
         if (atomic_load_explicit(&channel->death, memory_order_acquire))
             return false;
         channel->full_waits++;
         vgpu_channel_wait_room(channel, &pause);
     }
+    if (channel->submit.broken)
+        vgpu_channel_kill(channel, VGPU_DEATH_COUNTER, 0);
+    return !channel->submit.broken;
+}
+
+/* Writes the record, waits for room. The lock is held. False: the channel died. */
+static bool write_record(struct vgpu_channel *channel, struct vgpu_ring_record *header,
+                         const struct vgpu_channel_record *record)
+{
+    while (!vgpu_ring_client_write(&channel->submit, header, record->parts, record->count))
+        if (!wait_for_room(channel))
+            return false;
     return true;
 }
 

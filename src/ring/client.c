@@ -37,6 +37,23 @@ static uint32_t put(uint8_t *ring, uint32_t at, const void *bytes, uint32_t leng
     return (at + length) % size;
 }
 
+/* Takes submit_head over, if it makes sense. */
+static void take_head(struct vgpu_ring_client *c)
+{
+    uint64_t head = vgpu_shared_acquire64(&their_page(c)->submit_head);
+    if (head < c->head || head > c->tail)
+        c->broken = true;
+    else
+        c->head = head;
+}
+
+uint32_t vgpu_ring_client_room(struct vgpu_ring_client *c)
+{
+    if (!c->broken)
+        take_head(c);
+    return c->broken ? VGPU_RING_UNITS : VGPU_RING_UNITS - (uint32_t)(c->tail - c->head);
+}
+
 bool vgpu_ring_client_write(struct vgpu_ring_client *c, struct vgpu_ring_record *header,
                             const struct vgpu_ring_part *parts, unsigned count)
 {
@@ -47,13 +64,8 @@ bool vgpu_ring_client_write(struct vgpu_ring_client *c, struct vgpu_ring_record 
         return false;
     uint32_t units = vgpu_ring_units((uint32_t)length);
     if (c->tail + units - c->head > VGPU_RING_UNITS) {
-        uint64_t head = vgpu_shared_acquire64(&their_page(c)->submit_head);
-        if (head < c->head || head > c->tail) {
-            c->broken = true;
-            return false;
-        }
-        c->head = head;
-        if (c->tail + units - head > VGPU_RING_UNITS)
+        take_head(c);
+        if (c->broken || c->tail + units - c->head > VGPU_RING_UNITS)
             return false;
     }
     header->length = (uint32_t)length;

@@ -48,6 +48,10 @@ uint32_t vgpu_ring_units(uint32_t body_bytes);
 bool vgpu_ring_client_write(struct vgpu_ring_client *c, struct vgpu_ring_record *header,
                             const struct vgpu_ring_part *parts, unsigned count);
 
+/* Units that are free now, as the worker shows them; all of them when c->broken (then there is
+ * nothing to wait for). */
+uint32_t vgpu_ring_client_room(struct vgpu_ring_client *c);
+
 /* Shows the worker everything written. True: it sleeps, ring the doorbell (G10). Once for each
  * time that it sleeps: a ring costs an exit in a VM, and waking up takes as long as ten posts. */
 bool vgpu_ring_client_publish(struct vgpu_ring_client *c);

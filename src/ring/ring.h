@@ -86,6 +86,7 @@ uint32_t vgpu_ring_client_state(const struct vgpu_ring_client *c, uint32_t *erro
 struct vgpu_ring_server {
     uint8_t *channel;
     uint64_t head;         /* units consumed */
+    uint64_t taken;        /* where the record that was taken last begins, in units */
     uint64_t shown;        /* of these, published */
     uint64_t tail;         /* submit_tail as last taken and checked */
     uint64_t completed;    /* entries written */

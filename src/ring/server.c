@@ -85,6 +85,7 @@ const struct vgpu_ring_record *vgpu_ring_server_take(struct vgpu_ring_server *s,
     }
     if (units > 1)
         get(s, s->head + 1, record + VGPU_RING_UNIT, (uint32_t)units - 1);
+    s->taken = s->head;
     s->head += units;
     return header;
 }

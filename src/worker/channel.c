@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/log.h"
 #include "common/net.h"
 #include "common/wire.h"
 #include "worker/channel_parts.h"
@@ -43,9 +44,40 @@ void vgpu_channel_answer(struct vgpu_channel_server *c, const struct vgpu_ring_r
     }
 }
 
-static void answer(struct vgpu_channel_server *c, const struct vgpu_ring_record *record,
-                   const struct vgpu_answer *a)
+static const char *name_of(const struct vgpu_ring_record *record, char number[16])
 {
+    const struct vgpu_call_info *info = vgpu_call_info(record->opcode);
+    if (info)
+        return info->name;
+    snprintf(number, 16, "0x%x", record->opcode);
+    return number;
+}
+
+/* At debug level only: a guest can make as many as it likes. */
+static void log_failure(const struct vgpu_channel_server *c, const struct vgpu_ring_record *record,
+                        uint32_t status, const void *text, size_t length)
+{
+    char request[VGPU_REQUEST_TEXT], number[16], quoted[600];
+    if (!c->traces || status == CUDA_ERROR_NOT_READY)
+        return;
+    vgpu_log(VGPU_LOG_DEBUG, "call-failed", "request=%s call=%s status=%u reason=%s",
+             vgpu_request_text(c->executor->request, request), name_of(record, number), status,
+             vgpu_log_quote(quoted, sizeof(quoted), text, length));
+}
+
+void vgpu_channel_answer_failure(struct vgpu_channel_server *c,
+                                 const struct vgpu_ring_record *record, struct vgpu_answer *a,
+                                 vgpu_request_name of)
+{
+    char request[VGPU_REQUEST_TEXT];
+    log_failure(c, record, a->status, a->data, a->data_length);
+    size_t room = sizeof(a->data) - a->data_length;
+    if (of != VGPU_REQUEST_NONE && a->data_length) {
+        int n = snprintf((char *)a->data + a->data_length, room, " (request %s)",
+                         vgpu_request_text(of, request));
+        if (n > 0 && (size_t)n < room)
+            a->data_length += (uint32_t)n;
+    }
     vgpu_channel_answer(c, record, a->status, a->error_code, a->data, a->data_length);
 }
 
@@ -59,7 +91,7 @@ void vgpu_channel_fail(struct vgpu_channel_server *c, const struct vgpu_ring_rec
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     vgpu_answer_fail(&a, true, status, "%s", text);
-    answer(c, record, &a);
+    vgpu_channel_answer_failure(c, record, &a, c->executor->request);
 }
 
 /* An answer to a request by REQUEST, as bytes (P34). */
@@ -109,6 +141,7 @@ static enum vgpu_channel_hold run_request(struct vgpu_channel_server *c,
         record->length > VGPU_MAILBOX_BYTES || !record->token)
         return bad_record(c);
     c->taken_ns = vgpu_clock_ns();
+    c->sink.request = c->executor->request;
     c->job = vgpu_dispatch_submit_here(c->at.dispatcher, body, record->length, &c->sink,
                                        (void *)(uintptr_t)record, &a);
     if (c->job) {
@@ -163,12 +196,12 @@ static enum vgpu_channel_hold run_arena(struct vgpu_channel_server *c,
 /* A call that never got as far as the driver. */
 static enum vgpu_channel_hold refuse_call(struct vgpu_channel_server *c,
                                           const struct vgpu_ring_record *record,
-                                          const struct vgpu_answer *a)
+                                          struct vgpu_answer *a)
 {
     vgpu_tally_refused(&c->executor->tally, a->status);
     if (!record->token) /* G11 */
         vgpu_execute_note(c->executor, (CUresult)a->status, true);
-    answer(c, record, a);
+    vgpu_channel_answer_failure(c, record, a, c->executor->request);
     return VGPU_HOLD_NOTHING;
 }
 
@@ -215,6 +248,8 @@ static void run_frame(struct vgpu_channel_server *c, const struct vgpu_ring_reco
     if (info->posted)
         vgpu_channel_answer(c, record, CUDA_SUCCESS, 0, NULL, 0);
     CUresult status = vgpu_execute_call(x, context, frame, &earlier);
+    if (info->posted && status != CUDA_SUCCESS)
+        log_failure(c, record, (uint32_t)status, frame->text, strlen(frame->text));
     if (info->posted)
         return;
     if (status == CUDA_SUCCESS)
@@ -294,10 +329,21 @@ static enum vgpu_channel_hold run_call(struct vgpu_channel_server *c,
     return VGPU_HOLD_NOTHING;
 }
 
+static void log_call(const struct vgpu_channel_server *c, const struct vgpu_ring_record *record)
+{
+    char request[VGPU_REQUEST_TEXT], number[16];
+    vgpu_log(VGPU_LOG_DEBUG, "call", "request=%s call=%s bytes=%u",
+             vgpu_request_text(c->executor->request, request), name_of(record, number),
+             record->length);
+}
+
 static enum vgpu_channel_hold run_record(struct vgpu_channel_server *c,
                                          const struct vgpu_ring_record *record)
 {
     uint8_t *body = c->record + sizeof(*record);
+    c->executor->request = vgpu_request_of_record(c->at.number, c->ring.taken);
+    if (c->traces && c->hold == VGPU_HOLD_NOTHING)
+        log_call(c, record);
     /* G16. One that wants no answer needs no room. */
     if (record->token && !vgpu_ring_server_has_room(&c->ring, c->outstanding + 1))
         return VGPU_HOLD_ROOM;
@@ -470,6 +516,7 @@ void vgpu_channel_attach(struct vgpu_channel_server *c, const struct vgpu_attach
     c->at = *at;
     c->attached = true;
     c->fatal = c->registered = false;
+    c->traces = vgpu_log_enabled(VGPU_LOG_DEBUG);
     c->hold = VGPU_HOLD_NOTHING;
     c->extents.window = at->window;
     c->extents.window_bytes = at->window_bytes;

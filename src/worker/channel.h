@@ -44,6 +44,7 @@ struct vgpu_attachment {
 struct vgpu_pending {
     TAILQ_ENTRY(vgpu_pending) link;
     struct vgpu_ring_record record; /* token 0: nobody wants it any more */
+    vgpu_request_name request;
     /* A call that was begun. */
     const struct vgpu_call_info *info;
     struct vgpu_driver_context *object;
@@ -88,6 +89,7 @@ struct vgpu_channel_server {
     bool attached;   /* from attach to detach */
     bool fatal;      /* the mediator was told */
     bool registered; /* the staging, with the GPU */
+    bool traces;     /* calls are logged */
 
     struct vgpu_pending *pool;
     struct vgpu_pending_list spare;

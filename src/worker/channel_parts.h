@@ -8,7 +8,12 @@
 /* Writes the answer to a record, if it wants one and the channel is alive; there is room (G16). */
 void vgpu_channel_answer(struct vgpu_channel_server *c, const struct vgpu_ring_record *record,
                          uint32_t status, uint32_t error_code, const void *bytes, uint32_t length);
-/* The same of a failure, whose text comes with it. */
+/* The same of a failure: its text also says which request it was, and so does the log. `of`: which,
+ * if not the one that is answered. */
+void vgpu_channel_answer_failure(struct vgpu_channel_server *c,
+                                 const struct vgpu_ring_record *record, struct vgpu_answer *a,
+                                 vgpu_request_name of);
+/* And with a text of its own. */
 void vgpu_channel_fail(struct vgpu_channel_server *c, const struct vgpu_ring_record *record,
                        CUresult status, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

@@ -392,6 +392,7 @@ static struct vgpu_job *submit(struct submission *s, const uint8_t *bytes, size_
     if (!job)
         return NULL;
     job->sink = sink;
+    job->request = sink->request;
     job->tag = tag;
     job->here = s->here;
     vgpu_engine_push(d->engine, job);

@@ -21,9 +21,11 @@
 #include "worker/job.h"
 #include "worker/session.h"
 
-/* Where a transport gets its answers. `tag` is what it gave to submit. */
+/* Where a transport gets its answers. `tag` is what it gave to submit; `request` what the request
+ * that it submits next is called. */
 struct vgpu_sink {
     void (*answer)(struct vgpu_sink *sink, void *tag, const struct vgpu_answer *answer);
+    vgpu_request_name request;
 };
 
 /* A staged image is up to 64 MiB: so many may wait in MODULE_LOADs, besides those in stages. */

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/log.h"
+#include "common/names.h"
 #include "common/wire.h"
 #include "worker/answer.h"
 
@@ -30,8 +32,14 @@ static bool is_sticky(CUresult status)
 
 static void set_sticky(struct vgpu_executor *x, CUresult status)
 {
-    if (!atomic_load_explicit(&x->sticky, memory_order_relaxed))
-        atomic_store_explicit(&x->sticky, (uint32_t)status, memory_order_release);
+    char text[VGPU_REQUEST_TEXT];
+    if (atomic_load_explicit(&x->sticky, memory_order_relaxed))
+        return;
+    x->lost_request = x->request;
+    atomic_store_explicit(&x->sticky, (uint32_t)status, memory_order_release);
+    vgpu_log(VGPU_LOG_WARN, "fault", "request=%s status=%d reason=\"%s\"",
+             vgpu_request_text(x->request, text), (int)status,
+             vgpu_curesult_text((uint32_t)status));
 }
 
 /*
@@ -72,6 +80,7 @@ void vgpu_executor_init(struct vgpu_executor *x, const struct vgpu_backend_ops *
     x->account = account;
     x->contexts = 0;
     x->deferred = CUDA_SUCCESS;
+    x->request = x->deferred_request = x->lost_request = VGPU_REQUEST_NONE;
     x->in_flight = 0;
     x->inflight = (struct vgpu_inflight){0};
     atomic_init(&x->sticky, CUDA_SUCCESS);
@@ -279,10 +288,12 @@ CUresult vgpu_execute_note(struct vgpu_executor *x, CUresult status, bool early)
 {
     if (status == CUDA_SUCCESS)
         return status;
-    if (is_sticky(status))
+    if (is_sticky(status)) {
         set_sticky(x, status);
-    else if (early && x->deferred == CUDA_SUCCESS)
+    } else if (early && x->deferred == CUDA_SUCCESS) {
         x->deferred = status;
+        x->deferred_request = x->request;
+    }
     return status;
 }
 
@@ -459,6 +470,7 @@ void vgpu_execute(struct vgpu_executor *x, struct vgpu_job *job)
         vgpu_tally_refused(&x->tally, (uint32_t)status);
         return;
     }
+    x->request = job->request;
     uint64_t begin_ns = vgpu_tally_begin(&x->tally);
     job->status = run(x, job);
     vgpu_tally_end(&x->tally, begin_ns);
@@ -469,6 +481,7 @@ void vgpu_execute(struct vgpu_executor *x, struct vgpu_job *job)
 
 void vgpu_execute_drain(struct vgpu_executor *x)
 {
+    x->request = VGPU_REQUEST_NONE; /* whose error it was is not known */
     if (x->in_flight)
         (void)synchronize(x);
     if (!x->calls.ops)

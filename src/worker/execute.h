@@ -16,6 +16,7 @@
 #include "worker/calls.h"
 #include "worker/inflight.h"
 #include "worker/job.h"
+#include "worker/request.h"
 #include "worker/usage.h"
 
 struct vgpu_executor {
@@ -25,8 +26,11 @@ struct vgpu_executor {
     struct vgpu_calls calls;
     struct vgpu_inflight inflight;
     struct vgpu_tally tally;
-    uint32_t contexts;  /* as the account was told */
-    CUresult deferred;  /* the first that was not reported yet; 0: none */
+    uint32_t contexts; /* as the account was told */
+    CUresult deferred; /* the first that was not reported yet; 0: none */
+    /* For logs and texts: what runs, or is answered, now; whose error is deferred, or was reported
+     * last; who learned that the session is lost. */
+    vgpu_request_name request, deferred_request, lost_request;
     uint32_t in_flight; /* launches that no synchronize has waited for, but the driver's, */
     uint64_t begin_ns;  /* the first of them at */
 

@@ -18,6 +18,7 @@
 #include "vgpu_cuda_calls.h"
 #include "worker/answer.h"
 #include "worker/blob.h"
+#include "worker/request.h"
 
 enum vgpu_job_kind {
     VGPU_JOB_LAUNCH,
@@ -57,6 +58,7 @@ struct vgpu_job {
     /* The dispatcher's. */
     struct vgpu_sink *sink; /* who waits; NULL: nobody */
     void *tag;
+    vgpu_request_name request;  /* for logs */
     uint64_t staged_bytes;      /* CALL: what its stage held, for the bounds on all of them */
     TAILQ_ENTRY(vgpu_job) room; /* early jobs that wait to be admitted, */
     bool waits_for_room;        /* if it is one of them */

@@ -167,6 +167,7 @@ void vgpu_mailbox_request(struct vgpu_mailbox *m, uint64_t seq, uint32_t request
     e->length = length;
     memcpy(e->request, bytes, length);
     TAILQ_INSERT_TAIL(&m->entries, e, link);
+    m->sink.request = request_id;
     e->job = vgpu_dispatch_submit(m->config.dispatcher, bytes, length, &m->sink, e, &answer);
     if (!e->job)
         on_answer(&m->sink, e, &answer);

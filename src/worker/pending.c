@@ -19,6 +19,7 @@ struct vgpu_pending *vgpu_pending_new(struct vgpu_channel_server *c,
     TAILQ_REMOVE(&c->spare, p, link);
     memset(p, 0, sizeof(*p));
     p->record = *record;
+    p->request = c->executor->request;
     TAILQ_INSERT_TAIL(list, p, link);
     c->outstanding++;
     return p;
@@ -36,17 +37,22 @@ void vgpu_pending_fail(struct vgpu_channel_server *c, const struct vgpu_ring_rec
                        const struct vgpu_call_info *info, CUresult status, bool earlier,
                        const char *text)
 {
+    const struct vgpu_executor *x = c->executor;
     struct vgpu_answer a;
     if (!record->token)
         return;
     const char *meaning = vgpu_curesult_text((uint32_t)status);
-    if (earlier)
+    vgpu_request_name of = x->request;
+    if (earlier) {
         vgpu_answer_fail(&a, true, status, "an earlier request failed: %s", meaning);
-    else if (atomic_load_explicit(&c->executor->sticky, memory_order_relaxed) == (uint32_t)status)
+        of = x->deferred_request;
+    } else if (atomic_load_explicit(&x->sticky, memory_order_relaxed) == (uint32_t)status) {
         vgpu_answer_sticky(&a, true, status);
-    else
+        of = x->lost_request;
+    } else {
         vgpu_answer_fail(&a, true, status, "%s: %s", info->name, *text ? text : meaning);
-    vgpu_channel_answer(c, record, a.status, 0, a.data, a.data_length);
+    }
+    vgpu_channel_answer_failure(c, record, &a, of);
 }
 
 static uint8_t *bounce_of(const struct vgpu_channel_server *c, uint32_t bounce)
@@ -104,6 +110,7 @@ static void drop(struct vgpu_channel_server *c, struct vgpu_pending *p)
 
 static void answer(struct vgpu_channel_server *c, struct vgpu_pending *p, CUresult status)
 {
+    c->executor->request = p->request;
     vgpu_execute_note(c->executor, status, false);
     vgpu_tally_end(&c->executor->tally, p->begin_ns);
     if (status != CUDA_SUCCESS)

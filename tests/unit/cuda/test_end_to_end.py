@@ -3,6 +3,7 @@
 """A driver-API program on the guest's libcuda.so.1, against a real mediator and real workers on this host."""
 
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -23,11 +24,11 @@ class Programs(unittest.TestCase):
         self.addCleanup(self.log.close)
         self.start()
 
-    def start(self):
+    def start(self, *options):
         ready, ready_write = os.pipe()
         self.mediator = subprocess.Popen(
             [os.path.join(BUILD, "src", "mediator", "vgpu-mediator"), "--watch", self.folder, "--listen", self.socket,
-             "--worker", os.path.join(BUILD, "src", "worker", "vgpu-worker"), "--ready-fd", str(ready_write)],
+             "--worker", os.path.join(BUILD, "src", "worker", "vgpu-worker"), "--ready-fd", str(ready_write), *options],
             pass_fds=[ready_write], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         self.addCleanup(self.stop, self.mediator)
         os.close(ready_write)
@@ -56,6 +57,7 @@ class Programs(unittest.TestCase):
         out, err = process.communicate(line, timeout=PATIENCE_S)
         self.assertEqual(process.returncode, 0, "%s\n%s\nmediator:\n%s" % (out, err, self.text()))
         self.assertTrue(out.endswith("done\n"), out)
+        self.said = err
         return out
 
     def run_program(self, what):
@@ -79,6 +81,19 @@ class Programs(unittest.TestCase):
         """C5: a fault ends what the program has; the next program is not concerned."""
         self.run_program("fault")
         self.run_program("order")
+
+    def test_fault_is_followed(self):
+        """docs/mediator.md, "Following a request": the name that a program is told leads to the worker's lines."""
+        self.stop(self.mediator)
+        self.start("--log-level", "debug")
+        self.run_program("fault")
+        told = re.findall(r"illegal.*\(request (\d+\.\d+)\)", self.said)
+        self.assertTrue(told, self.said)
+        lines = [line.replace('\\"', '"') for line in self.text().split("\n") if "request=%s " % told[0] in line]
+        for event in "call", "fault", "call-failed":
+            self.assertTrue([line for line in lines if "event=%s " % event in line], "%s\n%s" % (event, self.text()))
+        for line in lines:
+            self.assertRegex(line, r"event=worker-says vm=\d+ session=0x[0-9a-f]+ pid=\d+ ")
 
     def test_fork(self):
         """C1: a child of fork has nothing, and takes nothing from its parent when it exits."""

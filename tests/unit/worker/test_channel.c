@@ -3,6 +3,7 @@
  * (test_channel_arena.c) and for what waits for a GPU (test_channel_gpu.c). */
 #define _GNU_SOURCE /* memmem */
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -94,6 +95,30 @@ static void g11_posted_calls_with_a_token_are_answered_0(void **state)
     guest_expect(a, CUDA_ERROR_INVALID_VALUE);
     assert_non_null(memmem(a.bytes, a.length, "earlier", 7));
     guest_expect(guest_synchronize(r), 0); /* P30: once */
+}
+
+/* docs/mediator.md, "Following a request": a failure's text names its record, which is the channel
+ * and what was in the ring before it; a deferred one names the record that failed. */
+static void failures_name_their_request(void **state)
+{
+    struct channel_rig *r = *state;
+    char name[64];
+    for (unsigned i = 0; i < 3; i++) {
+        guest_expect(guest_record(r, VGPU_RING_NOP, NULL, 0), 0);
+        snprintf(name, sizeof(name), "(request %u.%llu)", CHANNEL_NUMBER,
+                 (unsigned long long)r->client.tail);
+        struct guest_answer a = /* there is no such module */
+            guest_do(r, VGPU_CALL_FUNCTION_GET, SLOTS(4711, 9), "add", 3);
+        assert_int_not_equal(a.status, CUDA_SUCCESS);
+        assert_non_null(memmem(a.bytes, a.length, name, strlen(name)));
+        snprintf(name, sizeof(name), "(request %u.%llu)", CHANNEL_NUMBER,
+                 (unsigned long long)r->client.tail);
+        POST(r, MEMORY_FREE, 12345);
+        POST(r, MEMORY_FREE, 12346);
+        a = guest_synchronize(r);
+        guest_expect(a, CUDA_ERROR_INVALID_VALUE);
+        assert_non_null(memmem(a.bytes, a.length, name, strlen(name)));
+    }
 }
 
 static void g11_failures_without_a_token_are_deferred(void **state)
@@ -569,6 +594,7 @@ int main(void)
         ON(channel_setup, an_idle_worker_uses_no_processor),
         ON(channel_setup, g11_posted_calls_with_a_token_are_answered_0),
         ON(channel_setup, g11_failures_without_a_token_are_deferred),
+        ON(channel_setup, failures_name_their_request),
         ON(channel_setup, g12_a_call_that_is_not_in_the_table_is_801),
         ON(channel_setup, g12_what_cannot_be_understood_has_an_error_code),
         ON(channel_setup, g11_failures_of_calls_are_texts),

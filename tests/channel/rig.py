@@ -76,8 +76,8 @@ class Program:
                 self.case.fail("ended without a line %r: %r\nmediator:\n%s" % (start, self.said, self.case.mediator.text()))
             self.buffer += data
 
-    def go(self):
-        self.process.stdin.write(b"\n")
+    def go(self, word=""):
+        self.process.stdin.write(word.encode() + b"\n")
         self.process.stdin.flush()
 
     def result(self):

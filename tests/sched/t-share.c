@@ -10,9 +10,10 @@
  *     endless      one kernel that never ends
  *     post         --count event records, posted, at each line; "POSTED seconds=..." after each
  *
- * The first two end at another line, or at the end of stdin, with "RESULT requests=N p50_us=N
- * p99_us=N". A call that fails is "SAW call=... result=N", and the exit status is 0 then too.
- * Kernels last by the clock, so that they last as long on a loaded machine.
+ * The first two say "RESULT requests=N p50_us=N p99_us=N max_us=N" at a line "mark", and begin
+ * anew; at another line, or at the end of stdin, they say it and end. A call that fails is "SAW
+ * call=... result=N", and the exit status is 0 then too. Kernels last by the clock, so that they
+ * last as long on a loaded machine.
  */
 #include <cuda.h>
 #include <inttypes.h>
@@ -63,10 +64,16 @@ static bool wait_line(void)
     return true;
 }
 
-static bool is_told_to_end(void)
+enum order { GO_ON, MARK, END };
+static enum order told(void)
 {
     struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
-    return poll(&in, 1, 0) > 0;
+    char c = 0;
+    if (poll(&in, 1, 0) <= 0)
+        return GO_ON;
+    if (read(STDIN_FILENO, &c, 1) != 1 || c != 'm')
+        return END;
+    return wait_line() ? MARK : END;
 }
 
 static void set_up(void)
@@ -100,15 +107,21 @@ static void report(uint64_t requests)
     qsort(samples, sample_count, sizeof(*samples), compare);
     uint64_t p50 = sample_count ? samples[sample_count / 2] : 0;
     uint64_t p99 = sample_count ? samples[sample_count * 99 / 100] : 0;
-    printf("RESULT requests=%" PRIu64 " p50_us=%" PRIu64 " p99_us=%" PRIu64 "\n", requests,
-           p50 / 1000, p99 / 1000);
+    uint64_t most = sample_count ? samples[sample_count - 1] : 0;
+    printf("RESULT requests=%" PRIu64 " p50_us=%" PRIu64 " p99_us=%" PRIu64 " max_us=%" PRIu64 "\n",
+           requests, p50 / 1000, p99 / 1000, most / 1000);
+    sample_count = 0;
 }
 
 static void run(uint64_t kernel_ns, uint64_t gap_ns, uint64_t queued)
 {
     uint64_t requests = 0;
     const struct timespec gap = {.tv_sec = 0, .tv_nsec = (long)gap_ns};
-    while (!is_told_to_end()) {
+    for (enum order order; (order = told()) != END;) {
+        if (order == MARK) {
+            report(requests);
+            requests = 0;
+        }
         uint64_t begin = now_ns();
         for (uint64_t i = 0; i < queued; i++)
             launch(kernel_ns);

@@ -139,6 +139,59 @@ class Watchdog(Live):
         self.check_at_rest()
 
 
+class Neighbours(Live):
+    """S7 of those beside a kernel that never ends: nobody loses a call, one request of each waits for the watchdog, and what
+    the others see of it at their 99th percentile is nothing."""
+    watchdog_ms = 1000
+    leases = 1
+
+    def setUp(self):
+        self.config = "[scheduler]\nwatchdog_ms = %d\nleases = %d\n" % (self.watchdog_ms, self.leases)
+        super().setUp()
+
+    def mark(self, program):
+        program.go("mark")
+        return {k: int(v) for k, v in words(program.line("RESULT ")).items()}
+
+    def course(self):
+        """(RESULT without, RESULT with an endless kernel) of an interactive program beside a busy one."""
+        busy = self.start("busy", "--kernel-us", 500)
+        quick = self.start("interactive", "--kernel-us", 50, "--gap-us", 500, priority="high")
+        endless = self.start("endless")
+        self.begin(busy, quick)
+        time.sleep(0.5)
+        self.mark(quick)
+        time.sleep(2)
+        without = self.mark(quick)
+        self.begin(endless)
+        saw = words(endless.line("SAW "))
+        self.assertEqual(int(saw["result"]), LAUNCH_TIMEOUT, saw)
+        time.sleep(1)
+        found = self.end(quick)
+        self.assertEqual(endless.process.wait(120), 0)
+        self.assertGreater(self.end(busy)["requests"], 0)
+        print("%d lease(s), watchdog after %d ms: p50 %d, p99 %d, most %d us without; %d, %d, %d us with it" % (
+            self.leases, self.watchdog_ms, without["p50_us"], without["p99_us"], without["max_us"], found["p50_us"],
+            found["p99_us"], found["max_us"]))
+        self.assertLess(found["p99_us"], self.watchdog_ms * 1000 // 2)
+        self.check_at_rest()
+        return found
+
+    def test_s7_one_request_waits(self):
+        found = self.course()
+        self.assertGreater(found["max_us"], self.watchdog_ms * 1000 // 2)
+
+
+class NeighboursOfTwo(Neighbours):
+    """With two leases at a time the others go on meanwhile."""
+    watchdog_ms = 3000
+    leases = 2
+
+    def test_s7_one_request_waits(self):
+        found = self.course()
+        self.assertLess(found["max_us"], self.watchdog_ms * 1000 // 2)
+
+
 class Killed(Live):
     def load(self):
         hogs = [self.start("busy", "--kernel-us", 300) for _ in range(3)]

@@ -15,10 +15,11 @@ LAUNCH_TIMEOUT = 702
 PATIENT = 600
 PRIORITIES = {1: 'low', 2: 'medium', 3: 'high'}
 ENDLESS = 4
+WATCHDOG_MS = 1500
 
 
 def words(text):
-    return dict(re.findall(r'([a-z_]+)=(\S+)', text))
+    return dict(re.findall(r'([a-z0-9_]+)=(\S+)', text))
 
 
 class FourVMs(VMTestCase):
@@ -44,13 +45,20 @@ class FourVMs(VMTestCase):
         last = self.status(mediator)
         return {vm: int(last[vm]['lease_ms']) - int(first[vm]['lease_ms']) for vm in PRIORITIES}
 
+    @staticmethod
+    def result(vm, order):
+        """The RESULT since the last."""
+        vm.send(order)
+        return {k: int(v) for k, v in words(vm.wait_line(b'^RESULT .*', timeout_s=PATIENT).group(0).decode()).items()}
+
     def test_priorities_and_an_endless_kernel(self):
-        mediator = Mediator(config=self.write('mediator.conf', '[scheduler]\nwatchdog_ms = 1500\n'))
+        mediator = Mediator(config=self.write('mediator.conf', '[scheduler]\nwatchdog_ms = %d\n' % WATCHDOG_MS))
         self.addCleanup(mediator.close)
         mediator.start()
-        # Many kernels at a time: an emulated processor is slow to ask for the next ones.
-        vms = {vm_id: self.vm_of(mediator, vm_id, priority, 'busy', '--kernel-us', 4000, '--queued', 100)
-               for vm_id, priority in PRIORITIES.items()}
+        # Many kernels at a time: an emulated processor is slow to ask for the next ones. Of the high one fewer: it is asked
+        # how long each took.
+        vms = {vm_id: self.vm_of(mediator, vm_id, priority, 'busy', '--kernel-us', 1000 if priority == 'high' else 4000,
+                                 '--queued', 20 if priority == 'high' else 100) for vm_id, priority in PRIORITIES.items()}
         vms[ENDLESS] = self.vm_of(mediator, ENDLESS, 'medium', 'endless')
         for vm in vms.values():
             vm.wait_line(b'^READY')
@@ -61,7 +69,9 @@ class FourVMs(VMTestCase):
         # All of them at work.
         wait_for(lambda: all(int(w['leases']) > 3 for vm, w in self.status(mediator).items() if vm in PRIORITIES),
                  timeout_s=PATIENT, what='leases of all')
+        self.result(vms[3], b'mark\n')
         took = self.leased(mediator, 6)
+        without = self.result(vms[3], b'mark\n')
         print('lease time of 6 s: low %d ms, medium %d ms, high %d ms' % (took[1], took[2], took[3]))
         self.assertGreater(took[1], 0)
         self.assertGreater(took[2], took[1])
@@ -77,14 +87,18 @@ class FourVMs(VMTestCase):
         # The others notice nothing but the time it took.
         after = self.leased(mediator, 4)
         print('after it, of 4 s: low %d ms, medium %d ms, high %d ms' % (after[1], after[2], after[3]))
+        found = {}
         for vm_id in PRIORITIES:
             self.assertGreater(after[vm_id], 0)
             self.assertEqual(len(workers_of(mediator, vm_id)), 1)
-            vms[vm_id].send(b'end\n')
-        for vm_id in PRIORITIES:
-            result = words(vms[vm_id].wait_line(b'^RESULT .*', timeout_s=PATIENT).group(0).decode())
-            self.assertGreater(int(result['requests']), 0)
+            found[vm_id] = self.result(vms[vm_id], b'end\n')
+            self.assertGreater(found[vm_id]['requests'], 0)
             self.assertEqual(vms[vm_id].wait(), 0)
+        # One of some hundred of its requests waited for the watchdog; the others did not.
+        print('the high VM, 20 kernels of 1 ms at a time: p50 %d, p99 %d, most %d ms without; %d, %d, %d ms with the endless kernel'
+              % tuple(r[k] // 1000 for r in (without, found[3]) for k in ('p50_us', 'p99_us', 'max_us')))
+        self.assertGreater(found[3]['max_us'], WATCHDOG_MS * 1000 // 2)
+        self.assertLess(found[3]['p99_us'], WATCHDOG_MS * 1000)
         wait_for(lambda: log_of(mediator).count('event=detached ') == 4, what='all to be gone')
         for vm in vms.values():
             vm.close()

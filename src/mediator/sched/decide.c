@@ -17,9 +17,34 @@ static uint64_t grace_end(const struct vgpu_sched *s, const struct gpu *g, const
     return sched_later(end, now_ns);
 }
 
-static uint64_t kill_time(const struct vgpu_sched *s, const struct gpu *g, const struct holder *h)
+/*
+ * Whether anybody wants the slot of a holder that was recalled. Where there are several slots the
+ * queue is empty now and then, since others take turns on the rest; who keeps a slot for ever would
+ * be spared each time. So it is wanted until nobody waits and another slot is free, or nobody else
+ * holds one.
+ */
+static void note_wanted(struct gpu *g, bool full)
 {
-    return sched_add_time(sched_later(g->awaited_ns, h->recall_ns), s->config.watchdog_ns);
+    for (uint32_t i = 0; i < VGPU_SCHED_SLOTS_MAX; i++) {
+        struct holder *h = &g->holder[i];
+        if (!g->admissible && (g->held < 2 || !full))
+            h->wanted_ns = VGPU_SCHED_NEVER;
+        else if (g->admissible && full && h->recalled && h->wanted_ns == VGPU_SCHED_NEVER)
+            h->wanted_ns = g->awaited_ns;
+    }
+}
+
+/* NEVER while nobody wants its slot. */
+static uint64_t kill_time(const struct vgpu_sched *s, const struct holder *h)
+{
+    return sched_add_time(sched_later(h->wanted_ns, h->recall_ns), s->config.watchdog_ns);
+}
+
+/* From when on nobody counts on a recalled holder to be back soon: its kernel may never end, and
+ * another holder has to make room. */
+static uint64_t late_time(const struct vgpu_sched *s, const struct holder *h)
+{
+    return sched_add_time(h->recall_ns, s->config.quantum_ns);
 }
 
 static bool recall(struct vgpu_sched *s, struct holder *h, uint64_t end, bool below,
@@ -60,11 +85,12 @@ static bool decide_held(struct vgpu_sched *s, struct gpu *g, uint64_t now_ns,
     uint32_t recalled = 0;
     struct holder *first = NULL;
     uint64_t first_end = VGPU_SCHED_NEVER;
+    note_wanted(g, full);
     for (uint32_t i = 0; i < VGPU_SCHED_SLOTS_MAX; i++) {
         struct holder *h = &g->holder[i];
         if (h->tenant == VGPU_SCHED_NOBODY)
             continue;
-        if (h->recalled && !h->killed && waits && now_ns >= kill_time(s, g, h)) {
+        if (h->recalled && !h->killed && now_ns >= kill_time(s, h)) {
             h->killed = true;
             out->action = VGPU_SCHED_KILL;
             out->tenant = h->tenant;
@@ -73,7 +99,7 @@ static bool decide_held(struct vgpu_sched *s, struct gpu *g, uint64_t now_ns,
         if (sched_rate_end(&s->tenants[h->tenant], now_ns) <= now_ns &&
             recall(s, h, now_ns, false, now_ns, out))
             return true;
-        recalled += h->recalled;
+        recalled += h->recalled && now_ns < late_time(s, h);
         if (!waits || !full)
             continue;
         uint64_t end = grace_end(s, g, h, &next, now_ns);
@@ -101,6 +127,7 @@ static bool decide_free(struct vgpu_sched *s, struct gpu *g, uint64_t now_ns,
     *sched_holder(g, VGPU_SCHED_NOBODY) = (struct holder){.tenant = next.tenant,
                                                           .start_ns = now_ns,
                                                           .charged_ns = now_ns,
+                                                          .wanted_ns = VGPU_SCHED_NEVER,
                                                           .aged = next.aged,
                                                           .gift = next.gift};
     g->held++;
@@ -127,9 +154,10 @@ static uint64_t wake_time(const struct vgpu_sched *s, const struct gpu *g, uint6
         uint64_t at = VGPU_SCHED_NEVER;
         if (!h->recalled || h->recall_ns > now_ns)
             at = sched_rate_end(&s->tenants[h->tenant], now_ns);
-        if (h->recalled && !h->killed && g->admissible) {
-            uint64_t kill = kill_time(s, g, h);
+        if (h->recalled && !h->killed) {
+            uint64_t kill = kill_time(s, h), late = late_time(s, h);
             at = kill < at ? kill : at;
+            at = g->held > 1 && late > now_ns && late < at ? late : at;
         }
         first = at < first ? at : first;
     }

@@ -46,6 +46,7 @@ struct holder {
     bool aged;          /* it waited too long: its turn is not cut short, */
     bool gift;          /* and it would not have been its turn otherwise */
     uint64_t recall_ns; /* end of the grace; only ever moves to an earlier time */
+    uint64_t wanted_ns; /* since when its slot is, by who waits; NEVER: it is not */
 };
 
 struct gpu {

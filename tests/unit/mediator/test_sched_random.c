@@ -171,7 +171,7 @@ static void check_decision(struct state *x, const struct vgpu_sched_decision *d)
     case VGPU_SCHED_KILL:
         if (!t->holding || !t->recalled || t->killed)
             wrong(x, "a kill of one who was not recalled", d->tenant);
-        if (!others_wait(x, d->gpu, d->tenant))
+        if (!others_wait(x, d->gpu, d->tenant) && held(x, d->gpu) < 2)
             wrong(x, "a kill for nobody", d->tenant);
         if (x->now_ns < t->grace_end_ns + x->config.watchdog_ns)
             wrong(x, "a kill before its time", d->tenant);

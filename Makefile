@@ -5,7 +5,7 @@
 #   make demo               two VMs share one GPU, here and now
 #   make test               every test, one summary
 #   make fuzz               search at random for what breaks the parsers, ten minutes each and more
-#   make lint               formatting, clang-tidy, cppcheck
+#   make lint               formatting, pages, clang-tidy, cppcheck
 #   make test-qemu-versions compile the device in QEMU 5.2, 7.2 and 10.0
 #   make install            DESTDIR and PREFIX as usual
 #   make clean              the build folders;  make distclean: also .cache (QEMU, kernel)

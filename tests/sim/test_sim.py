@@ -141,6 +141,14 @@ class Promises(unittest.TestCase):
         self.assertLessEqual(waited["wait_max_ns"], (150 + 155) * MS)
         self.assertLessEqual(waited["wait_p50_ns"], 155 * MS)
 
+    def test_s9_beside_one_who_is_late(self):
+        """With two leases nobody waits for the one that does not come back, nor pays for it when the watchdog has ended it."""
+        found = rows(named("late"))
+        self.assertEqual(sum(r["kills"] for r in found), 1)
+        self.assertLessEqual(group(found, "quick")[0]["wait_max_ns"], (5 + 1) * MS)
+        for row in group(found, "good"):
+            self.assertLessEqual(row["wait_max_ns"], 40 * MS)  # a round of six
+
     def test_s3_who_is_called_back_each_time_gets_on(self):
         """W4: a high priority that comes back faster than a lease is handed over leaves the other a kernel each time."""
         found = rows(text="[simulation]\nduration = 5s\nhandover = 100us\n[vms flap]\npriority = high\nwork = after 60us\n"

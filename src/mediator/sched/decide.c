@@ -40,13 +40,6 @@ static uint64_t kill_time(const struct vgpu_sched *s, const struct holder *h)
     return sched_add_time(sched_later(h->wanted_ns, h->recall_ns), s->config.watchdog_ns);
 }
 
-/* From when on nobody counts on a recalled holder to be back soon: its kernel may never end, and
- * another holder has to make room. */
-static uint64_t late_time(const struct vgpu_sched *s, const struct holder *h)
-{
-    return sched_add_time(h->recall_ns, s->config.quantum_ns);
-}
-
 static bool recall(struct vgpu_sched *s, struct holder *h, uint64_t end, bool below,
                    uint64_t now_ns, struct vgpu_sched_decision *out)
 {
@@ -99,7 +92,7 @@ static bool decide_held(struct vgpu_sched *s, struct gpu *g, uint64_t now_ns,
         if (sched_rate_end(&s->tenants[h->tenant], now_ns) <= now_ns &&
             recall(s, h, now_ns, false, now_ns, out))
             return true;
-        recalled += h->recalled && now_ns < late_time(s, h);
+        recalled += h->recalled && now_ns < sched_late(s, h);
         if (!waits || !full)
             continue;
         uint64_t end = grace_end(s, g, h, &next, now_ns);
@@ -155,7 +148,7 @@ static uint64_t wake_time(const struct vgpu_sched *s, const struct gpu *g, uint6
         if (!h->recalled || h->recall_ns > now_ns)
             at = sched_rate_end(&s->tenants[h->tenant], now_ns);
         if (h->recalled && !h->killed) {
-            uint64_t kill = kill_time(s, h), late = late_time(s, h);
+            uint64_t kill = kill_time(s, h), late = sched_late(s, h);
             at = kill < at ? kill : at;
             at = g->held > 1 && late > now_ns && late < at ? late : at;
         }

@@ -35,6 +35,27 @@ int64_t sched_to_ns(const struct tenant *t, __int128 v)
 }
 
 /*
+ * The average without what holders took after they should long have been back. With it who comes
+ * meanwhile would be put where the average is only as long as such a holder is there: its end, or
+ * the watchdog, takes the average back, and they would have to wait as if they had had that time.
+ */
+static __int128 fair_v(struct vgpu_sched *s, const struct gpu *g, const struct class *c)
+{
+    __int128 sum = c->sum;
+    for (uint32_t i = 0, seen = 0; seen < g->held && i < VGPU_SCHED_SLOTS_MAX; i++) {
+        const struct holder *h = &g->holder[i];
+        if (h->tenant == VGPU_SCHED_NOBODY)
+            continue;
+        seen++;
+        const struct tenant *t = &s->tenants[h->tenant];
+        uint64_t late = sched_late(s, h);
+        if (h->charged_ns > late && sched_class(s, t) == c)
+            sum -= sched_to_v(t, h->charged_ns - late) * (__int128)t->weight;
+    }
+    return sum / (__int128)c->weight;
+}
+
+/*
  * What it was ahead of its share when it left still counts; of what it was behind, one quantum:
  * measured against the average with itself in it. Only what is owed to one who was called back and
  * had more to do is more, less the time that it was away since. So a worker that returns a lease
@@ -51,7 +72,7 @@ void sched_join(struct vgpu_sched *s, struct tenant *t, uint64_t now_ns)
         behind = quantum;
     if (c->weight)
         behind += behind * (__int128)t->weight / (__int128)c->weight;
-    __int128 least = sched_class_v(c) - behind;
+    __int128 least = (c->weight ? fair_v(s, &s->gpus[t->is.gpu], c) : c->v) - behind;
     if (t->v < least)
         t->v = least;
     t->active = true;

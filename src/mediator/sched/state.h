@@ -82,6 +82,12 @@ static inline uint64_t sched_later(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+/* From when on nobody counts on a holder to be back soon: its kernel may never end. */
+static inline uint64_t sched_late(const struct vgpu_sched *s, const struct holder *h)
+{
+    return h->recalled ? sched_add_time(h->recall_ns, s->config.quantum_ns) : VGPU_SCHED_NEVER;
+}
+
 /* ---- fair.c: shares by virtual time, and rates ---- */
 
 struct class *sched_class(struct vgpu_sched *s, const struct tenant *t);

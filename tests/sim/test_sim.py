@@ -149,6 +149,14 @@ class Promises(unittest.TestCase):
         for row in group(found, "good"):
             self.assertLessEqual(row["wait_max_ns"], 40 * MS)  # a round of six
 
+    def test_s9_what_nobody_waited_for_costs_nothing(self):
+        """Three keep three leases for 4 s, whatever their weights; then a fourth comes, and nobody is ahead of anybody."""
+        found = rows(text="[simulation]\nduration = 8s\nhandover = 50us\n[scheduler]\nleases = 3\n"
+                          "[vms quick]\npriority = high\nwork = after 50ms\nkernel = 200us\n"
+                          "[vms g]\ncount = 2\nweight = 1000\nwork = busy\nkernel = 7ms\n"
+                          "[vms x]\nwork = busy\nkernel = 5ms\nstart = 4s\n")
+        self.assertLessEqual(group(found, "quick")[0]["wait_max_ns"], (5 + 7 + 1) * MS)
+
     def test_s3_who_is_called_back_each_time_gets_on(self):
         """W4: a high priority that comes back faster than a lease is handed over leaves the other a kernel each time."""
         found = rows(text="[simulation]\nduration = 5s\nhandover = 100us\n[vms flap]\npriority = high\nwork = after 60us\n"

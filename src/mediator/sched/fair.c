@@ -48,9 +48,8 @@ static __int128 fair_v(struct vgpu_sched *s, const struct gpu *g, const struct c
             continue;
         seen++;
         const struct tenant *t = &s->tenants[h->tenant];
-        uint64_t late = sched_late(s, h);
-        if (h->charged_ns > late && sched_class(s, t) == c)
-            sum -= sched_to_v(t, h->charged_ns - late) * (__int128)t->weight;
+        if (sched_class(s, t) == c)
+            sum -= h->over_v * (__int128)t->weight;
     }
     return sum / (__int128)c->weight;
 }
@@ -107,8 +106,6 @@ static void charge(struct vgpu_sched *s, struct tenant *t, uint64_t ns)
     unsigned __int128 due = ((unsigned __int128)ns << V_SHIFT) + t->rest;
     t->rest = (uint64_t)(due % t->weight);
     sched_move(s, t, (__int128)(due / t->weight));
-    if (t->is.rate)
-        t->tokens_ns -= (int64_t)ns;
 }
 
 void sched_refill(struct tenant *t, uint64_t now_ns)
@@ -130,8 +127,31 @@ void sched_refill(struct tenant *t, uint64_t now_ns)
     }
 }
 
+/*
+ * While nobody waits, several holders take nothing from anybody, whatever their weights are: then
+ * the class's time goes on, for those who stay away, and all holders' with it. Who kept a lease
+ * that nobody wanted is not ahead of the others when somebody does. Answers by how much.
+ */
+static __int128 free_step(struct vgpu_sched *s, const struct gpu *g, const struct class *c,
+                          uint64_t now_ns)
+{
+    __int128 ns = 0, weight = 0;
+    for (uint32_t i = 0; i < VGPU_SCHED_SLOTS_MAX; i++) {
+        const struct holder *h = &g->holder[i];
+        if (h->tenant == VGPU_SCHED_NOBODY || sched_class(s, &s->tenants[h->tenant]) != c)
+            continue;
+        ns += now_ns > h->charged_ns ? now_ns - h->charged_ns : 0;
+        weight += (__int128)s->tenants[h->tenant].weight;
+    }
+    return weight ? ns * ((__int128)1 << V_SHIFT) / weight : 0;
+}
+
 void sched_settle(struct vgpu_sched *s, struct gpu *g, uint64_t now_ns)
 {
+    bool free = !g->admissible && g->held > 1;
+    __int128 step[VGPU_SCHED_PRIORITIES] = {0};
+    for (uint32_t p = 0; free && p < VGPU_SCHED_PRIORITIES; p++)
+        step[p] = free_step(s, g, &g->classes[p], now_ns);
     for (uint32_t i = 0, seen = 0; seen < g->held && i < VGPU_SCHED_SLOTS_MAX; i++) {
         struct holder *h = &g->holder[i];
         if (h->tenant == VGPU_SCHED_NOBODY)
@@ -140,7 +160,16 @@ void sched_settle(struct vgpu_sched *s, struct gpu *g, uint64_t now_ns)
         if (now_ns <= h->charged_ns)
             continue;
         struct tenant *t = &s->tenants[h->tenant];
-        charge(s, t, now_ns - h->charged_ns);
+        if (free) {
+            sched_move(s, t, step[sched_class(s, t) - g->classes]);
+        } else {
+            uint64_t late = sched_later(sched_late(s, h), h->charged_ns);
+            charge(s, t, now_ns - h->charged_ns);
+            if (now_ns > late)
+                h->over_v += sched_to_v(t, now_ns - late);
+        }
+        if (t->is.rate)
+            t->tokens_ns -= (int64_t)(now_ns - h->charged_ns);
         sched_refill(t, now_ns); /* after: what it earned meanwhile is not cut off at the burst */
         h->charged_ns = now_ns;
     }

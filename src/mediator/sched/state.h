@@ -47,6 +47,7 @@ struct holder {
     bool gift;          /* and it would not have been its turn otherwise */
     uint64_t recall_ns; /* end of the grace; only ever moves to an earlier time */
     uint64_t wanted_ns; /* since when its slot is, by who waits; NEVER: it is not */
+    __int128 over_v;    /* by how much it was charged since it is late */
 };
 
 struct gpu {

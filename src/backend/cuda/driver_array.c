@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vgpu/array_format.h"
 #include "driver_calls.h"
+#include "vgpu/array_format.h"
 
 /* What it takes at the least; 0: more than 64 bits, or no such format. */
 static uint64_t array_bytes(size_t width, size_t height, size_t depth, uint32_t format,

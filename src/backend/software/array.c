@@ -3,8 +3,8 @@
  * software.h. */
 #include <string.h>
 
-#include "vgpu/array_format.h"
 #include "ptx_image.h"
+#include "vgpu/array_format.h"
 
 #define MAX_WIDTH  131072u
 #define MAX_HEIGHT 65536u

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vgpu/array_format.h"
 #include "software.h"
 #include "sw_driver.h"
+#include "vgpu/array_format.h"
 #include "vgpu/cuda.h"
 
 CUresult sw_array_create(struct vgpu_driver *driver, struct vgpu_driver_array **array, size_t width,

@@ -3,9 +3,9 @@
  */
 #include <string.h>
 
-#include "vgpu/array_format.h"
 #include "ptx.h"
 #include "ptx_image.h"
+#include "vgpu/array_format.h"
 
 #define MAX_LINEAR    (1u << 28) /* elements of a texture on linear memory */
 #define MAX_PITCH2D   131072u

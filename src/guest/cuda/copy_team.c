@@ -27,8 +27,8 @@
 #include "ring/barrier.h"
 
 #define CHUNK_BYTES 0x20000u /* small enough that nobody waits long for the last one */
-#define LEAST_BYTES (2u * CHUNK_BYTES)
-#define LOOK_NS     200000u /* for the next piece of a copy, before a helper sleeps */
+#define LEAST_BYTES (4u * CHUNK_BYTES)
+#define LOOK_NS     50000u /* for the next piece of a copy, before a helper sleeps */
 #define CLOSED      UINT32_MAX
 
 static struct {

@@ -48,6 +48,7 @@ static void run_kernel(struct vgpu_backend *b, struct vgpu_backend_module *m, co
     if (o->module_kernel(b, m, name, &l.kernel, &info) != CUDA_SUCCESS ||
         o->mem_alloc(b, 4096, &memory) != CUDA_SUCCESS)
         return;
+    memset(params, 3, sizeof(params)); /* rounds, sizes: some, and the same each time */
     for (uint32_t i = 0; i < info->param_count; i++)
         if (info->params[i].size == 8)
             memcpy(params + info->params[i].offset, &memory, 8);

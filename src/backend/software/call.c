@@ -2,8 +2,9 @@
 /*
  * Calls and returns. A frame is a function's rows in the warp's stack, behind its caller's; what a
  * call keeps of its caller is in rows of the frame, so each lane has its own and lanes that have
- * parted call and return as they like. The host's stack is never used: a call that does not fit the
- * warp's stack is a fault of the guest's.
+ * parted call and return as they like. Rows are of 32 or 64 bits, and predicates a word of all
+ * lanes: two functions' frames at one place would share bytes between lanes, so they never are. The
+ * host's stack is never used: a call that does not fit the warp's stack is a fault of the guest's.
  */
 #include "builtin.h"
 
@@ -67,19 +68,56 @@ static bool enter_local(struct ptx_warp *w, const struct ptx_function *callee, u
     return true;
 }
 
-/* Builds the frame of `callee` for lanes `mask`; false when the stack has no room for it. */
+static uint32_t saved_in(const struct ptx_warp *w, uint32_t base, unsigned row, unsigned lane)
+{
+    return (
+        (const row_u32 *)(const void *)(frame_at(w, base) + (size_t)row * PTX_SLOT_BYTES))[lane];
+}
+
+/*
+ * Where a frame of `callee` begins, called from the running group's: behind that, where no lane
+ * that does not run has a frame; else where such a lane has one of the same function, called from
+ * the same frame, so that the two may run together; else behind the frames of all.
+ */
+static uint32_t place_frame(const struct ptx_warp *w, const struct ptx_function *callee)
+{
+    const uint32_t behind = w->base + w->fn->frame_slots;
+    uint32_t top = behind, last = 0;
+    for (uint32_t m = w->live & ~w->active; m; m &= m - 1) {
+        const unsigned lane = (unsigned)__builtin_ctz(m);
+        uint32_t base = ptx_place_base(w->lane_at[lane]);
+        const struct ptx_function *fn = w->functions[w->code[(uint32_t)w->lane_at[lane]].function];
+        if (base == last || base + fn->frame_slots <= behind)
+            continue;
+        last = base;
+        top = base + fn->frame_slots > top ? base + fn->frame_slots : top;
+        /* Each frame begins behind its caller's, so this ends. */
+        while (base > w->base) {
+            const uint32_t caller = saved_in(w, base, PTX_FRAME_BASE, lane);
+            if (fn == callee && caller == w->base)
+                return base;
+            fn = w->functions[w->code[saved_in(w, base, PTX_FRAME_PC, lane) - 1].function];
+            base = caller;
+        }
+    }
+    return top;
+}
+
+/* Builds the frame of `callee` for lanes `mask` at *at; false when the stack has no room for it. */
 static bool enter(struct ptx_warp *w, const struct ptx_insn *in, const struct ptx_function *callee,
-                  uint32_t mask)
+                  uint32_t mask, uint32_t *at_base)
 {
     const struct ptx_module *m = callee->module;
     const struct ptx_call *call = (const struct ptx_call *)m->calls.data + in->imm;
     const struct ptx_copy *copy = (const struct ptx_copy *)m->copies.data + call->first;
     const struct ptx_special_use *use = callee->specials.data;
-    const uint32_t base = w->base + w->fn->frame_slots;
-    if (callee->frame_slots > w->stack_slots - base)
+    const uint32_t base = place_frame(w, callee);
+    *at_base = base;
+    if (base > w->stack_slots || callee->frame_slots > w->stack_slots - base)
         return false;
     uint8_t *frame = frame_at(w, base), *to = frame + PTX_FRAME_PARAMS * PTX_SLOT_BYTES;
     put_32(frame + PTX_FRAME_PC * PTX_SLOT_BYTES, w->pc + 1, mask);
+    put_32(frame + PTX_FRAME_BASE * PTX_SLOT_BYTES, w->base, mask);
     for (uint32_t i = 0; i < call->returned; i++)
         to += (size_t)copy[i].slots * PTX_SLOT_BYTES;
     for (uint32_t i = call->returned; i < call->returned + call->passed; i++) {
@@ -109,15 +147,16 @@ static const struct ptx_function *function_at(const struct ptx_block *b, const s
     return (fn->has_body || fn->builtin) && fn->signature == (uint32_t)in->c ? fn : NULL;
 }
 
-/* Lanes `mask` go into `callee`; a built-in one they have left again. */
+/* Lanes `mask` go into `callee`, whose frame begins at *base; a built-in one they have left again.
+ */
 static bool call_one(struct ptx_block *b, struct ptx_warp *w, const struct ptx_insn *in,
-                     const struct ptx_function *callee, uint32_t mask)
+                     const struct ptx_function *callee, uint32_t mask, uint32_t *base)
 {
     if (callee->builtin) {
         vgpu_ptx_call_builtin(b, w, in, callee, mask);
         return w->fault.result == CUDA_SUCCESS;
     }
-    if (enter(w, in, callee, mask))
+    if (enter(w, in, callee, mask, base))
         return true;
     ptx_warp_fault(w, in, CUDA_ERROR_HARDWARE_STACK_ERROR, 0, false);
     return false;
@@ -127,7 +166,7 @@ static uint32_t call_pointer(struct ptx_block *b, struct ptx_warp *w, const stru
                              uint32_t mask, const struct ptx_function **only)
 {
     const row_u64 *pointers = ptx_src(w, in->a);
-    uint32_t insns = 0, gone = 0;
+    uint32_t insns = 0, base = 0;
     *only = NULL;
     for (uint32_t left = mask; left;) {
         const uint64_t address = pointers[__builtin_ctz(left)];
@@ -145,17 +184,17 @@ static uint32_t call_pointer(struct ptx_block *b, struct ptx_warp *w, const stru
             *only = callee;
             return 0;
         }
-        if (!call_one(b, w, in, callee, group))
+        if (!call_one(b, w, in, callee, group, &base))
             return 0;
         insns += callee->insn_count;
         left &= ~group;
         if (callee->builtin)
             continue;
-        gone |= group;
+        /* At once: the next group's frame is placed by where these are. */
+        w->active &= ~group;
         for (uint32_t m = group; m; m &= m - 1)
-            w->lane_at[__builtin_ctz(m)] = ptx_place(w->base + w->fn->frame_slots, callee->first);
+            w->lane_at[__builtin_ctz(m)] = ptx_place(base, callee->first);
     }
-    w->active &= ~gone;
     w->pc++;
     vgpu_ptx_warp_reschedule(w);
     return insns;
@@ -165,6 +204,7 @@ uint32_t vgpu_ptx_call(struct ptx_block *b, struct ptx_warp *w, const struct ptx
                        uint32_t mask)
 {
     const struct ptx_function *callee;
+    uint32_t base = 0;
     if (in->target != PTX_NONE) {
         callee = w->functions[in->target];
     } else {
@@ -172,7 +212,7 @@ uint32_t vgpu_ptx_call(struct ptx_block *b, struct ptx_warp *w, const struct ptx
         if (!callee)
             return insns;
     }
-    if (!call_one(b, w, in, callee, mask))
+    if (!call_one(b, w, in, callee, mask, &base))
         return 0;
     if (callee->builtin) {
         w->pc++;
@@ -184,7 +224,7 @@ uint32_t vgpu_ptx_call(struct ptx_block *b, struct ptx_warp *w, const struct ptx
         vgpu_ptx_warp_park(w);
         w->active = mask;
     }
-    vgpu_ptx_set_frame(w, w->base + w->fn->frame_slots, callee);
+    vgpu_ptx_set_frame(w, base, callee);
     w->pc = callee->first;
     w->stop_pc = UINT32_MAX; /* nobody that can run is in as deep a frame */
     return callee->insn_count;
@@ -199,7 +239,7 @@ static uint32_t leave(struct ptx_warp *w, uint32_t pc, uint32_t mask)
     const struct ptx_module *m = caller->module;
     const struct ptx_call *call = (const struct ptx_call *)m->calls.data + in->imm;
     const struct ptx_copy *copy = (const struct ptx_copy *)m->copies.data + call->first;
-    const uint32_t base = w->base - caller->frame_slots;
+    const uint32_t base = saved_in(w, w->base, PTX_FRAME_BASE, (unsigned)__builtin_ctz(mask));
     const uint8_t *from = w->regs + PTX_FRAME_PARAMS * PTX_SLOT_BYTES;
     uint8_t *frame = frame_at(w, base);
     for (uint32_t i = 0; i < call->returned; i++) {

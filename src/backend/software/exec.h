@@ -59,8 +59,9 @@ struct ptx_warp {
     uint32_t boost;                       /* cost left to a group that was let ahead of its turn */
     uint64_t boost_at;                    /* where the last one was left: the next is behind it */
     /*
-     * The stack of called functions. Each lane has its own column of it, so lanes that have called
-     * different functions do not meet; regs, preds and consts are those of the running group.
+     * The stack of called functions. Lanes share a frame only where they are in the same function,
+     * called from the same frame: each has its own element of every row then. Frames of different
+     * functions never overlap (call.c). regs, preds and consts are those of the running group.
      */
     const struct ptx_function *fn; /* the running group is in */
     uint32_t base;                 /* slot its frame begins at */

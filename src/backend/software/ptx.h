@@ -28,7 +28,8 @@
 /* What a call keeps in its callee's frame; parameters follow, returned ones first. */
 #define PTX_FRAME_PC     2 /* where to return to, per lane */
 #define PTX_FRAME_SP     3 /* the caller's local stack pointer, per lane */
-#define PTX_FRAME_PARAMS 4
+#define PTX_FRAME_BASE   4 /* where the caller's frame begins, per lane */
+#define PTX_FRAME_PARAMS 5
 #define PTX_PRED_TRUE    0u
 #define PTX_PRED_SINK    1u
 #define PTX_FIRST_PRED   2u
@@ -49,6 +50,7 @@
 #define PTX_MAX_THREADS      1024u
 #define PTX_MAX_BARRIERS     16u
 #define PTX_MAX_FUNCTIONS    65535u
+#define PTX_PARTED_STACKS    8u /* of lanes that wait in different functions; more may not fit */
 #define PTX_MAX_STACK_SLOTS  (1u << 20) /* register rows of one warp, all frames */
 #define PTX_NONE             UINT32_MAX /* no function, no signature */
 

@@ -53,6 +53,9 @@ static CUresult fill_grid(struct ptx_grid *g, const struct vgpu_launch *l,
     stack_bytes = (stack_bytes + 15) & ~15u; /* lanes' memory begins at multiples of 16 */
     uint32_t rows = stack_bytes / 2, more = fn->module->deep_slots;
     g->stack_slots = fn->need_slots + (fn->deep ? (rows > more ? rows : more) : 0);
+    /* Lanes that have parted may wait in different functions, each with frames of its own. */
+    if (g->stack_slots < PTX_MAX_STACK_SLOTS)
+        g->stack_slots += (PTX_PARTED_STACKS - 1) * fn->callee_slots;
     if (g->stack_slots > PTX_MAX_STACK_SLOTS)
         g->stack_slots = PTX_MAX_STACK_SLOTS;
     more = fn->deep ? fn->module->deep_local_bytes : 0;

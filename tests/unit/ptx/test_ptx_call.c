@@ -363,12 +363,65 @@ static void test_block_state(void **state)
 }
 /* clang-format on */
 
+static uint32_t want_parted(uint32_t t)
+{
+    return t & 1 ? 8 * t + 28 + t : 16 * t + 28 + t;
+}
+
+static uint32_t want_neighbour(uint32_t t)
+{
+    return t ^ 1;
+}
+
+/* Lanes wait in different functions, whose rows and predicates lie otherwise: none of them loses
+ * what it holds, nor the way back. Those that come to one function from two places are together. */
+/* clang-format off */
+static void test_parted(void **state)
+{
+    (void)state;
+    check(".func (.param .b32 r) wait(.param .b32 x) { .reg .b64 %a<5>; .reg .b32 %x; .reg .pred %p<3>;\n"
+          "ld.param.u32 %x, [x]; cvt.u64.u32 %a0, %x; not.b64 %a1, %a0; not.b64 %a2, %a1; setp.ne.u64 %p0, %a0, %a2;\n"
+          "setp.eq.u64 %p1, %a0, %a2; setp.ne.u32 %p2, %x, %x; barrier.sync 0; cvt.u32.u64 %x, %a2; @%p0 mov.u32 %x, 1;\n"
+          "@!%p1 mov.u32 %x, 2; @%p2 mov.u32 %x, 3; st.param.b32 [r], %x; ret; }\n"
+          ".func (.param .b32 r) narrow(.param .b32 x) { .reg .b32 %a<9>; .reg .pred %p;\n"
+          "ld.param.u32 %a0, [x]; setp.ne.u32 %p, %a0, %a0; add.u32 %a1, %a0, 1; add.u32 %a2, %a0, 2; add.u32 %a3, %a0, 3;\n"
+          "add.u32 %a4, %a0, 4; add.u32 %a5, %a0, 5; add.u32 %a6, %a0, 6; add.u32 %a7, %a0, 7; barrier.sync 0;\n"
+          CALL1("%a8", "wait", "%a0")
+          "add.u32 %a0, %a0, %a8; add.u32 %a0, %a0, %a1; add.u32 %a0, %a0, %a2; add.u32 %a0, %a0, %a3; add.u32 %a0, %a0, %a4;\n"
+          "add.u32 %a0, %a0, %a5; add.u32 %a0, %a0, %a6; add.u32 %a0, %a0, %a7; @%p mov.u32 %a0, 7;\n"
+          "st.param.b32 [r], %a0; ret; }\n"
+          ".func (.param .b32 r) wide(.param .b32 x) { .reg .b64 %a<9>, %h; .reg .b32 %x, %y; .reg .pred %p<4>;\n"
+          "ld.param.u32 %x, [x]; cvt.u64.u32 %a0, %x; shl.b64 %h, %a0, 33; add.u64 %a0, %a0, %h; add.u64 %a1, %a0, 1;\n"
+          "add.u64 %a2, %a0, 2; add.u64 %a3, %a0, 3; add.u64 %a4, %a0, 4; add.u64 %a5, %a0, 5; add.u64 %a6, %a0, 6;\n"
+          "add.u64 %a7, %a0, 7; setp.eq.u64 %p0, %a0, %a0; setp.ne.u64 %p1, %a0, %a0; setp.ne.u32 %p2, %x, %x; setp.ne.u32 %p3, %x, %x;\n"
+          "barrier.sync 0;\n"
+          CALL1("%y", "wait", "%x")
+          "add.u64 %a0, %a0, %a1; add.u64 %a0, %a0, %a2; add.u64 %a0, %a0, %a3; add.u64 %a0, %a0, %a4; add.u64 %a0, %a0, %a5;\n"
+          "add.u64 %a0, %a0, %a6; add.u64 %a0, %a0, %a7; shr.u64 %h, %a0, 33; add.u64 %a0, %a0, %h; cvt.u32.u64 %x, %a0;\n"
+          "add.u32 %x, %x, %y; @!%p0 mov.u32 %x, 4; @%p1 mov.u32 %x, 5; @%p2 mov.u32 %x, 6; @%p3 mov.u32 %x, 8;\n"
+          "st.param.b32 [r], %x; ret; }\n"
+          KERNEL("", "and.b32 %w, %t, 1; setp.eq.u32 %p, %w, 1; @%p bra odd;\n"
+                 CALL1("%v", "wide", "%t")
+                 "bra join;\nodd:\n"
+                 CALL1("%v", "narrow", "%t")
+                 "join:"), 96, want_parted);
+    check(".func (.param .b32 r) swap(.param .b32 x) { .reg .b32 %x; ld.param.u32 %x, [x];\n"
+          "shfl.sync.bfly.b32 %x, %x, 1, 31, -1; st.param.b32 [r], %x; ret; }\n"
+          KERNEL("", "and.b32 %w, %t, 1; setp.eq.u32 %p, %w, 1; @%p bra odd;\n"
+                 CALL1("%v", "swap", "%t")
+                 "bra join;\nodd:\n"
+                 CALL1("%v", "swap", "%t")
+                 "join:"), 64, want_neighbour);
+}
+/* clang-format on */
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         VGPU_TEST(test_direct),     VGPU_TEST(test_aggregates),   VGPU_TEST(test_recursion),
         VGPU_TEST(test_divergence), VGPU_TEST(test_pointers),     VGPU_TEST(test_bad_pointers),
         VGPU_TEST(test_brx),        VGPU_TEST(test_local_frames), VGPU_TEST(test_block_state),
+        VGPU_TEST(test_parted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

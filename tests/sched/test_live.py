@@ -166,7 +166,7 @@ class Neighbours(Live):
         self.begin(endless)
         saw = words(endless.line("SAW "))
         self.assertEqual(int(saw["result"]), LAUNCH_TIMEOUT, saw)
-        time.sleep(1)
+        time.sleep(3)  # for hundreds of requests, of which one waited
         found = self.end(quick)
         self.assertEqual(endless.process.wait(120), 0)
         self.assertGreater(self.end(busy)["requests"], 0)

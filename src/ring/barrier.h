@@ -8,8 +8,8 @@
  * here as another processor would, since guests map it write-back (resource2, never resource2_wc:
  * write-combining would let the counter overtake what it counts).
  *
- * Operations, not stand-alone fences: a fence orders everything around it, an operation says what
- * it is for, and ThreadSanitizer understands it.
+ * Operations, not stand-alone fences (but for one): a fence orders everything around it, an
+ * operation says what it is for, and ThreadSanitizer understands it.
  */
 #ifndef VGPU_RING_BARRIER_H
 #define VGPU_RING_BARRIER_H
@@ -73,6 +73,19 @@ static inline uint32_t vgpu_shared_look32(const uint32_t *word)
 static inline void vgpu_shared_copied(void)
 {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+/*
+ * After stores that go past the cache (guest/cuda/bulk.h), before anybody is told that the bytes
+ * are there: these are in no order with any store, a release among them does not hold them back.
+ * The one stand-alone fence, as there is no operation that says this. Other machines have no such
+ * stores in this tree.
+ */
+static inline void vgpu_shared_streamed(void)
+{
+#ifdef __SSE2__
+    __builtin_ia32_sfence();
+#endif
 }
 
 /*

@@ -238,7 +238,9 @@ static bool turn(struct vgpu_engine *e, enum vgpu_gate gate)
         if (wants)
             notify(e);
     }
-    bool idle = !did && !vgpu_channel_in_flight(&e->channel);
+    /* When the grace is over only what is in flight keeps the lease (W4): extents are cleared, and
+     * answers written, without it just as well. */
+    bool idle = (!did || gate == VGPU_GATE_STOPPING) && !vgpu_channel_in_flight(&e->channel);
     if (!idle || gate != VGPU_GATE_RECALLED)
         e->gap_since = 0;
     if (idle && (gate == VGPU_GATE_STOPPING ||

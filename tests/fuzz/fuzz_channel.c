@@ -265,6 +265,7 @@ static void step(struct script *s)
     } else if (what < 250) {
         vgpu_channel_detach(channel);
         attach();
+        read_reports(); /* as attach.c, which takes no ATTACH before it has sent that it is free */
     } else {
         take_answers();
     }

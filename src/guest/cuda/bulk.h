@@ -15,6 +15,8 @@
 #include <emmintrin.h>
 #endif
 
+#include "ring/barrier.h"
+
 /* To be followed by vgpu_bulk_end before anybody is told that the bytes are there. */
 static inline void vgpu_bulk_copy(uint8_t *to, const uint8_t *from, size_t bytes)
 {
@@ -41,9 +43,7 @@ static inline void vgpu_bulk_copy(uint8_t *to, const uint8_t *from, size_t bytes
 /* Such stores are in no order with others, which the program may use to tell another thread. */
 static inline void vgpu_bulk_end(void)
 {
-#ifdef __SSE2__
-    _mm_sfence();
-#endif
+    vgpu_shared_streamed();
 }
 
 #endif

@@ -14,7 +14,8 @@ from rig import ADMIN, BUILD, SOURCE, Case, run
 COMPLETION = os.path.join(SOURCE, 'packaging', 'completion', 'vgpu-admin')
 PROGRAMS = {'vgpu-admin.8': 'src/cli/vgpu-admin', 'vgpu-mediator.8': 'src/mediator/vgpu-mediator',
             'vgpu-worker.8': 'src/worker/vgpu-worker', 'vgpu-sim.1': 'src/cli/vgpu-sim', 'vgpu-info.1': 'src/cli/vgpu-info',
-            'vgpu-bench.1': 'src/cli/vgpu-bench'}
+            'vgpu-bench.1': 'src/cli/vgpu-bench', 'vgpu-demo.1': 'src/cli/vgpu-demo', 'vgpu-guestd.8': 'src/guestd/vgpu-guestd',
+            'vgpu-exporter.8': 'src/exporter/vgpu-exporter'}
 
 
 def commands():

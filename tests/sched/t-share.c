@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * t-share MODE [--kernel-us N] [--gap-us N] [--count N] [--queued N]
+ * t-share MODE [--kernel-us N] [--gap-us N] [--count N] [--queued N] [--memory-mib N]
  *
  * A CUDA driver program that uses the GPU in one of several ways, for tests of who gets it. It
  * prints "READY", and goes on at a line on stdin.
@@ -13,7 +13,7 @@
  * The first two say "RESULT requests=N p50_us=N p99_us=N max_us=N" at a line "mark", and begin
  * anew; at another line, or at the end of stdin, they say it and end. A call that fails is "SAW
  * call=... result=N", and the exit status is 0 then too. Kernels last by the clock, so that they
- * last as long on a loaded machine.
+ * last as long on a loaded machine. --memory-mib holds that much device memory besides.
  */
 #include <cuda.h>
 #include <inttypes.h>
@@ -152,7 +152,7 @@ static void post(uint64_t count)
 
 int main(int argc, char **argv)
 {
-    uint64_t kernel_us = 1000, gap_us = 0, count = 1, queued = 4;
+    uint64_t kernel_us = 1000, gap_us = 0, count = 1, queued = 4, memory_mib = 0;
     const char *mode = argc > 1 ? argv[1] : "";
     for (int i = 2; i + 1 < argc; i += 2) {
         uint64_t value = strtoull(argv[i + 1], NULL, 10);
@@ -164,9 +164,14 @@ int main(int argc, char **argv)
             count = value;
         else if (!strcmp(argv[i], "--queued"))
             queued = value;
+        else if (!strcmp(argv[i], "--memory-mib"))
+            memory_mib = value;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     set_up();
+    CUdeviceptr memory; /* goes with the context */
+    if (memory_mib)
+        NEED(cuMemAlloc, &memory, memory_mib << 20);
     printf("READY\n");
     if (!wait_line())
         return 0;

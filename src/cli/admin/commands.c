@@ -60,7 +60,7 @@ const struct admin_command admin_commands[] = {
      .options = {VMS, {"force", ADMIN_KIND_FLAG, .help = "attached ones too: their sessions end"}},
      .show = admin_show_change},
     {"set-name", "names a VM", .words = {"vm-id", "name"},
-     .options = {VMS, {"name", ADMIN_KIND_TEXT, .value = "TEXT", .help = "for people; one VM only", .high = 64, .required = true}},
+     .options = {{"vm-id", ADMIN_KIND_VMS, .field = "vms", .value = "N", .help = "the VM", .required = true}, {"name", ADMIN_KIND_TEXT, .value = "TEXT", .help = "for people; one VM only", .high = 64, .required = true}},
      .show = admin_show_change},
     {"set-pool", "moves VMs to a pool", .words = {"vm-id", "pool"},
      .options = {VMS, POOL(.required = true, BACK)}, .show = admin_show_change,
